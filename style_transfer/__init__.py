@@ -1,0 +1,56 @@
+"""Neural style transfer by optimisation, coarse to fine, up to print size.
+
+`stylize` is the engine, a generator of iterates on tensors; `StyleTransfer` is the API that users of
+style-transfer-pytorch know, with PIL pictures in and out. Importing the package does not import torch: each name
+is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import StyleTransfer
+    from .config import Settings
+    from .engine import Iterate, stylize
+    from .errors import DeviceError, ImageError, OutputError, SettingsError, StyleTransferError, WeightsError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DeviceError": "errors",
+    "ImageError": "errors",
+    "Iterate": "engine",
+    "OutputError": "errors",
+    "Settings": "config",
+    "SettingsError": "errors",
+    "StyleTransfer": "api",
+    "StyleTransferError": "errors",
+    "WeightsError": "errors",
+    "stylize": "engine",
+}
+
+__all__ = [
+    "DeviceError",
+    "ImageError",
+    "Iterate",
+    "OutputError",
+    "Settings",
+    "SettingsError",
+    "StyleTransfer",
+    "StyleTransferError",
+    "WeightsError",
+    "__version__",
+    "stylize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

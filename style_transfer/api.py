@@ -1,0 +1,97 @@
+"""The Python API that users of style-transfer-pytorch know: PIL pictures in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from . import devices as device_choice
+from . import images
+from .config import INITS, Settings
+from .engine import Iterate, stylize
+from .errors import SettingsError
+from .networks import load
+
+if TYPE_CHECKING:
+    from .networks.graph import Network
+
+
+def to_tensor(picture: images.Picture) -> Tensor:
+    """Return a loaded picture as a float32 tensor (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))[None]
+
+
+def to_pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return a tensor (1, 3, H, W) as float32 pixels (H, W, 3)."""
+    return image[0].permute(1, 2, 0).to(device="cpu", dtype=torch.float32).contiguous().numpy()
+
+
+class StyleTransfer:
+    """Stylizes pictures, the network loaded once.
+
+    `devices` are one or two names such as "cuda:0" (the first device that computes right if left out), `pooling` is
+    "average", "max" or "l2", `weights` a local file of VGG-19's weights (torchvision's if left out). Raises
+    `SettingsError`, `WeightsError` or `DeviceError`. The network is loaded at the first `stylize`.
+    """
+
+    def __init__(self, devices: Sequence[str] | None = None, pooling: str = "average", *, weights: str | None = None) -> None:
+        self.settings = Settings(devices=None if devices is None else tuple(map(str, devices)), pooling=pooling, weights=weights)
+        self._network: Network | None = None
+        self._last: Iterate | None = None
+
+    def stylize(
+        self,
+        content_image: Image.Image,
+        style_images: Sequence[Image.Image],
+        *,
+        init: str | Image.Image = "content",
+        callback: Callable[[Iterate], object] | None = None,
+        **settings: Any,
+    ) -> Image.Image:
+        """Return `content_image` painted in the manner of `style_images`, an 8-bit RGB picture.
+
+        `settings` are fields of `Settings` by name: style_weights, content_weight, tv_weight, optimizer, min_scale,
+        end_scale, iterations, initial_iterations, step_size, avg_decay, style_scale_fac, style_size, random_seed,
+        style_loss, content_layers, style_layers, style_layer_weights. `init` is a name of `Settings.init` or a picture.
+        `callback` gets an `Iterate` after each step. The result at full depth is `get_image("np_uint16")` or
+        `get_image_tensor()`. Raises `SettingsError` or `ImageError`.
+        """
+        start = None
+        if not isinstance(init, str):
+            start, init = to_tensor(images.from_pil(init)), "content"
+        elif init not in INITS:
+            raise SettingsError(f"init {init!r} is not one of {', '.join(INITS)}; or give a PIL picture")
+        for name in ("devices", "pooling", "weights"):
+            if name in settings:
+                raise SettingsError(f"{name} belongs to StyleTransfer(...), not to stylize(...)")
+        merged = Settings.from_dict(self.settings.as_dict() | settings | {"init": init})
+        content = to_tensor(images.from_pil(content_image))
+        styles = [to_tensor(images.from_pil(style)) for style in style_images]
+        if self._network is None:
+            self._network = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
+        for iterate in stylize(content, styles, merged, network=self._network, init=start):
+            self._last = iterate
+            if callback is not None:
+                callback(iterate)
+        picture: Image.Image = self.get_image()
+        return picture
+
+    def get_image_tensor(self) -> Tensor:
+        """Return the averaged picture so far: float32 (3, H, W) in [0, 1]. Raises `SettingsError` before any step."""
+        if self._last is None:
+            raise SettingsError("there is no picture yet: call stylize first")
+        return self._last.image()[0]
+
+    def get_image(self, image_type: str = "pil") -> Any:
+        """Return the averaged picture so far: "pil" for an 8-bit PIL picture, "np_uint16" for a uint16 array (H, W, 3)."""
+        pixels = to_pixels(self.get_image_tensor()[None])
+        if image_type == "pil":
+            return images.to_pil(pixels)
+        if image_type == "np_uint16":
+            return images.quantize(pixels, np.uint16)
+        raise SettingsError(f"image_type {image_type!r} is not one of pil, np_uint16")

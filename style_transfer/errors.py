@@ -1,0 +1,47 @@
+"""The exceptions that leave the library.
+
+    StyleTransferError
+    ├── SettingsError      a setting or an argument is wrong (also a ValueError)
+    ├── ImageError         an input picture cannot be read or used
+    ├── WeightsError       network weights are missing, damaged or do not fit
+    ├── DeviceError        a device computes wrongly or cannot be used
+    └── OutputError        the result cannot be written
+
+Every message is one line that names the setting or file, the offending value and the way out.
+The command line turns each class into an exit code (`cli.EXIT_CODES`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StyleTransferError(Exception):
+    """Base class of every error this package raises on purpose."""
+
+
+class SettingsError(StyleTransferError, ValueError):
+    """A setting or argument has a value that cannot be used."""
+
+
+class ImageError(StyleTransferError):
+    """An input picture is missing, unreadable, damaged, too large or too small."""
+
+
+class WeightsError(StyleTransferError):
+    """Network weights are missing, damaged, or belong to another network."""
+
+
+class DeviceError(StyleTransferError):
+    """A device cannot be used, or computes wrong gradients."""
+
+
+class OutputError(StyleTransferError):
+    """The result cannot be written where it should go."""
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """Return `" (did you mean 'x'?)"` for the closest of `known` names, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,1093 @@
+"""Picture files: the one module that reads and writes them.
+
+Inside the program a picture is float32 sRGB in [0, 1], shape (height, width, 3). `load` brings a file there
+and `save` brings it back; nothing passes through 8 bits on the way unless the file itself has only 8 bits
+(AVIF is the exception: it is read at 8 bits, with a note).
+
+Who decodes what. PNG goes through libpng (imagecodecs) and TIFF through tifffile, since Pillow reduces 16-bit
+RGB to 8 bits without a word. The other formats go through Pillow, which refuses truncated files, with the one
+format that the file's first bytes announce, so that no surprising decoder ever starts. Sizes are checked from
+the header, before anything is decoded or allocated.
+
+Colour. Embedded ICC profiles are converted to sRGB by LittleCMS with floating-point input and output (its
+16-bit path is wrong by up to 0.08 in the darks), relative colorimetric with black point compensation, then
+clipped to [0, 1]. A picture without a profile is taken as sRGB. Colours that sRGB cannot hold are clipped.
+
+Writing goes to a temporary file in the same folder, which replaces the old file only when it is complete and
+on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import itertools
+import json
+import logging
+import math
+import os
+import secrets
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .errors import ImageError, OutputError, SettingsError, StyleTransferError, near_miss
+
+Array = npt.NDArray[Any]
+
+DEFAULT_MAX_PIXELS: Final = 500_000_000
+
+_BLOCK_PIXELS: Final = 1 << 20  # colour is converted in blocks of about this many pixels
+_STRIP_ROWS: Final = 64
+# Classic TIFF has 32-bit offsets; the margin is for deflate's overhead, the profile and the tags.
+_CLASSIC_TIFF_BYTES = (1 << 32) - (1 << 25)
+_MAX_ICC_BYTES: Final = 16 << 20
+_MAX_TIFF_PAGES: Final = 1 << 16
+_MAX_CHANNELS: Final = 32
+_JPEG_EXIF_BYTES: Final = 65_000  # one APP1 segment holds 65533 bytes
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION: Final = 0x0112
+_RELATIVE: Final = 1  # ICC rendering intent: relative colorimetric
+_BLACK_POINT: Final = 0x2000  # LittleCMS flag: black point compensation
+_RAW_CAMERA: Final = frozenset([".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"])
+
+_silent = logging.NullHandler()  # keeps the decoders' logs off the terminal unless the program asks for them
+_pillow_lock = threading.Lock()  # guards Pillow's global pixel limit and Python's global warning filters
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture.
+
+    `pixels`: float32, shape (height, width, 3), sRGB in [0, 1], contiguous, upright.
+    `notes`: one-line warnings for the user; they do not repeat the file's name.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Raw:
+    """Samples as a decoder gave them, before orientation and colour conversion.
+
+    `samples`: (height, width, channels), any numeric type; the first 1 (gray), 3 (rgb) or 4 (cmyk)
+    channels are colour. `white`: the sample value that means 1.0. CMYK counts ink: `white` is full ink.
+    """
+
+    samples: Array
+    white: float
+    space: str
+    icc: bytes | None = None
+    orientation: object = None
+    notes: list[str] = field(default_factory=list)
+
+
+_CHANNELS: Final = {"gray": 1, "rgb": 3, "cmyk": 4}
+_ICC_SPACES: Final = {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """Return `path` for a message: control and other unprintable characters are escaped."""
+    text = os.fspath(path)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _reason(error: BaseException) -> str:
+    """Return one printable line that says what went wrong."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = text.strip().splitlines()
+    return shown(lines[0][:200]) if lines else type(error).__name__
+
+
+# ---------------------------------------------------------------------------------------------------- loading
+
+
+def load(path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+    """Read a picture file.
+
+    Reads PNG, JPEG, TIFF, WebP, BMP, GIF, PPM/PGM/PBM, TGA, JPEG 2000 and AVIF, told apart by content
+    and not by name (TGA, which has no signature, by name). The first frame or page counts. Alpha is ignored:
+    colour is used as stored.
+
+    `proof` is a CMYK ICC profile file: the pixels are shown as that printing condition would print them
+    (sRGB to CMYK relative colorimetric with black point compensation, and back relative colorimetric).
+    `max_pixels` is the largest width x height accepted.
+
+    Raises ImageError for a file that cannot be used, SettingsError for a bad `proof`.
+    """
+    proof_profile = None if proof is None else _read_proof(proof)
+    name = shown(path)
+    raw = _decode_file(Path(path), name, max_pixels)
+    return _develop(raw, name, proof_profile)
+
+
+def from_pil(image: Image.Image) -> Picture:
+    """Convert a PIL picture by the rules of `load`: its ICC profile and EXIF orientation are applied.
+
+    Modes I;16 and I count to 65535; mode F is taken to be in [0, 1]. Raises ImageError for a mode that
+    cannot be read (LAB), for NaN, and for a damaged file behind the picture.
+    """
+    name = "PIL picture"
+    if not image.width or not image.height:
+        raise ImageError(f"{name}: {image.width} x {image.height} has no pixels")
+    try:
+        with _pillow():
+            raw = _from_pillow(image, name)
+    except (OSError, SyntaxError, ValueError) as error:  # a lazily opened file that turns out to be damaged
+        raise ImageError(f"{name}: cannot be decoded ({_reason(error)})") from error
+    return _develop(raw, name, None)
+
+
+def to_pil(pixels: Array) -> Image.Image:
+    """Return (height, width, 3) pixels in [0, 1] as an 8-bit RGB PIL picture, rounded and clipped.
+
+    Raises OutputError for a wrong shape or NaN.
+    """
+    _check_pixels(pixels)
+    result = np.empty(pixels.shape, np.uint8)
+    for rows in _row_blocks(pixels.shape):
+        result[rows] = quantize(pixels[rows], np.uint8)
+    return Image.fromarray(result)
+
+
+def _decode_file(path: Path, name: str, max_pixels: int) -> _Raw:
+    """Check that `path` is a plain file, find its format from its first bytes, and decode it."""
+    _check_input(path, name)
+    for library in ("tifffile", "imagecodecs"):
+        logging.getLogger(library).addHandler(_silent)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+            stream.seek(0)
+            kind, decode = _recognize(head, path.suffix.lower(), name)
+            try:
+                raw = decode(stream, name, max_pixels)
+                if not raw.samples.size or raw.samples.shape[2] < _CHANNELS[raw.space]:
+                    raise ValueError("no pixels in it")
+                return raw
+            except (StyleTransferError, MemoryError):
+                raise
+            except Exception as error:  # decoders raise whatever they like on damaged files
+                raise ImageError(f"{name}: damaged or truncated {kind} ({_reason(error)}); export it again") from error
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read: {_reason(error)}") from error
+
+
+def _check_input(path: Path, name: str) -> None:
+    """Raise ImageError unless `path` is a regular file with something in it. Never opens it."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ImageError(f"{name}: cannot be read: {_reason(error)}") from error
+    if stat.S_ISDIR(info.st_mode):
+        raise ImageError(f"{name}: is a folder, not a picture")
+    if not stat.S_ISREG(info.st_mode):
+        raise ImageError(f"{name}: is not a regular file; save the picture to a file first")
+    if info.st_size == 0:
+        raise ImageError(f"{name}: is empty (0 bytes)")
+
+
+_Decoder = Callable[[BinaryIO, str, int], _Raw]
+
+
+def _recognize(head: bytes, suffix: str, name: str) -> tuple[str, _Decoder]:
+    """Return the format's name and its decoder, or raise ImageError saying what the file looks like."""
+    if suffix in _RAW_CAMERA:
+        raise ImageError(f"{name}: camera raw is not read; develop it to a 16-bit TIFF first")
+    if head.startswith(_PNG_SIGNATURE):
+        return "PNG", _decode_png
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF", _decode_tiff
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP", _decode_webp
+    if head[:2] in (b"P5", b"P6"):
+        return "PPM", _decode_ppm
+    pillow = None
+    if head.startswith(b"\xff\xd8\xff"):
+        pillow = "JPEG"
+    elif head[:6] in (b"GIF87a", b"GIF89a"):
+        pillow = "GIF"
+    elif head[:2] == b"BM":
+        pillow = "BMP"
+    elif head[:2] in (b"P1", b"P2", b"P3", b"P4", b"Pf", b"PF"):
+        pillow = "PPM"
+    elif head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        pillow = "JPEG2000"
+    elif head[4:12] in (b"ftypavif", b"ftypavis"):
+        pillow = "AVIF"
+    elif (foreign := _foreign(head)) is not None:
+        raise ImageError(f"{name}: {foreign}")
+    elif suffix == ".tga":
+        pillow = "TGA"
+    if pillow is None:
+        raise ImageError(f"{name}: is not a picture format that is read; save it as PNG, TIFF or JPEG")
+    return pillow, functools.partial(_decode_pillow, pillow)
+
+
+def _foreign(head: bytes) -> str | None:
+    """Say what a file that is no picture of ours looks like and what to do about it."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the picture itself; run 'git lfs pull'"
+    if b"<svg" in text and text.startswith(b"<"):
+        return "looks like SVG; export it as PNG first"
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "looks like HTML, a web page and not the picture; download the picture itself"
+    if head.startswith(b"%PDF"):
+        return "looks like PDF; export the page as TIFF or PNG first"
+    if head.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+        return "looks like EPS or PostScript; export it as TIFF or PNG first"
+    if head.startswith(b"\xd7\xcd\xc6\x9a") or head[40:44] == b" EMF":
+        return "looks like a Windows metafile; export it as PNG first"
+    if head[4:8] == b"ftyp":
+        return "looks like HEIC or a video; save it as JPEG, PNG or TIFF first"
+    if head.startswith(b"8BPS"):
+        return "looks like a Photoshop file; save it as TIFF first"
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "looks like JPEG XL; convert it to PNG or TIFF first"
+    if head.startswith(b"PK\x03\x04"):
+        return "looks like a ZIP archive; unpack it first"
+    return None
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width <= 0 or height <= 0:
+        raise ImageError(f"{name}: {width} x {height} pixels: the picture has no pixels")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels is {width * height:,}, above the limit of {max_pixels:,}; "
+            f"if the file is to be trusted, raise the limit with --max-pixels {width * height}"
+        )
+
+
+# PNG
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield (type, body) of every chunk up to IEND; raise ValueError where the file ends before that."""
+    view, at = memoryview(data), len(_PNG_SIGNATURE)
+    while at + 12 <= len(view):
+        length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
+        if at + 12 + length > len(view):
+            break
+        yield kind, view[at + 8 : at + 8 + length]
+        if kind == b"IEND":
+            return
+        at += 12 + length
+    raise ValueError("the file ends before its last chunk")
+
+
+def _decode_png(stream: BinaryIO, name: str, max_pixels: int) -> _Raw:
+    import imagecodecs
+
+    head = stream.read(33)
+    if len(head) < 33 or head[12:16] != b"IHDR":
+        raise ValueError("no header")
+    width, height = struct.unpack(">II", head[16:24])
+    _check_size(width, height, name, max_pixels)
+    stream.seek(0)
+    data = stream.read()
+    notes: list[str] = []
+    icc: bytes | None = None
+    orientation: object = None
+    for kind, body in _png_chunks(data):
+        if kind == b"iCCP" and icc is None:
+            icc = _unpack_icc(bytes(body))
+        elif kind == b"eXIf":
+            orientation = _exif_orientation(bytes(body))
+        elif kind == b"acTL" and int.from_bytes(body[:4], "big") > 1:
+            notes.append("animated PNG: only the first frame is used")
+    samples = np.asarray(imagecodecs.png_decode(data))
+    samples = samples.reshape(height, width, -1)
+    white = 65535.0 if samples.dtype == np.uint16 else 255.0
+    space = "gray" if samples.shape[2] <= 2 else "rgb"
+    return _Raw(samples, white, space, icc, orientation, notes)
+
+
+def _unpack_icc(body: bytes) -> bytes:
+    """Return the profile in a PNG iCCP chunk; empty (hence broken) if it does not unpack to a sane size."""
+    _, _, packed = body.partition(b"\0")
+    unzip = zlib.decompressobj()
+    try:
+        profile = unzip.decompress(packed[1:], _MAX_ICC_BYTES)
+    except zlib.error:
+        return b""
+    return profile if unzip.eof else b""
+
+
+def _exif_orientation(exif: bytes) -> object:
+    """Return the orientation tag of an EXIF block, None without one, "damaged" for an unreadable block."""
+    block = Image.Exif()
+    try:
+        block.load(exif)
+        return block.get(_ORIENTATION)
+    except Exception:  # Pillow raises SyntaxError, struct.error, KeyError, ... here
+        return "damaged"
+
+
+# TIFF
+
+
+def _tiff_pages(stream: BinaryIO, name: str) -> int:
+    """Count the pages along their chain; raise ImageError for a loop, ValueError for a cut chain."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    head = stream.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    count_format, offset_format = order + ("Q" if big else "H"), order + ("Q" if big else "I")
+    entry_bytes = 20 if big else 12
+    count_bytes, offset_bytes = struct.calcsize(count_format), struct.calcsize(offset_format)
+    at = head[8:16] if big else head[4:8]
+    (offset,) = struct.unpack(offset_format, at)
+    seen: set[int] = set()
+    while offset:
+        if offset in seen:
+            raise ImageError(f"{name}: damaged TIFF: its list of pages runs in a loop; export it again")
+        seen.add(offset)
+        if len(seen) > _MAX_TIFF_PAGES:
+            raise ImageError(f"{name}: TIFF with more than {_MAX_TIFF_PAGES} pages; save one page by itself")
+        if offset + count_bytes > size:
+            raise ValueError("a page lies behind the end of the file")
+        stream.seek(offset)
+        (count,) = struct.unpack(count_format, stream.read(count_bytes))
+        if offset + count_bytes + count * entry_bytes + offset_bytes > size:
+            raise ValueError("a page lies behind the end of the file")
+        stream.seek(count * entry_bytes, io.SEEK_CUR)
+        (offset,) = struct.unpack(offset_format, stream.read(offset_bytes))
+    if not seen:
+        raise ValueError("it has no page")
+    stream.seek(0)
+    return len(seen)
+
+
+def _decode_tiff(stream: BinaryIO, name: str, max_pixels: int) -> _Raw:
+    import tifffile
+
+    size = stream.seek(0, io.SEEK_END)
+    pages = _tiff_pages(stream, name)
+    notes = [f"TIFF with {pages} pages: only the first is used"] if pages > 1 else []
+    with tifffile.TiffFile(stream) as file:
+        page = file.pages[0]
+        if not isinstance(page, tifffile.TiffPage):
+            raise ValueError("its first page cannot be read")
+        _check_size(page.imagewidth, page.imagelength, name, max_pixels)
+        _check_tiff_layout(page, size, name, max_pixels)
+        space, kind = _tiff_space(page, name)
+        samples = np.asarray(page.asarray())
+        if page.planarconfig == 2 and page.samplesperpixel > 1:
+            samples = np.moveaxis(samples.reshape(-1, page.imagelength, page.imagewidth), 0, -1)
+        samples = samples.reshape(page.imagelength, page.imagewidth, -1)
+        white = _tiff_white(page, samples.dtype, name)
+        if kind == "PALETTE":
+            table = page.colormap
+            if table is None:
+                raise ValueError("palette picture without a palette")
+            # The palette should count to 65535; some writers shift 8 bits up by 8, some count to 255.
+            white = 255.0 if table.max() <= 255 else 65535.0 if (table & 255).any() else 65280.0
+            samples = np.ascontiguousarray(table.T)[samples[..., 0].astype(np.intp)]
+        elif kind == "MINISWHITE":
+            positive: Array = samples[..., :1].astype(np.float32 if white < 1 << 24 else np.float64)
+            samples = np.subtract(white, positive)
+        profile = page.iccprofile
+        orientation = page.tags.valueof(_ORIENTATION)
+        alpha = page.extrasamples[:1] in ((1,), (2,)) or not page.extrasamples
+    if samples.shape[2] > _CHANNELS[space] and not alpha:
+        notes.append("extra channel (not alpha) ignored")
+        samples = samples[..., : _CHANNELS[space]]
+    return _Raw(samples, white, space, profile, orientation, notes)
+
+
+def _check_tiff_layout(page: Any, size: int, name: str, max_pixels: int) -> None:
+    """Refuse forged and truncated pages before anything is allocated for them."""
+    if page.imagedepth > 1 or page.samplesperpixel > _MAX_CHANNELS:
+        raise ImageError(f"{name}: TIFF with {page.imagedepth} layers of {page.samplesperpixel} channels; export it as RGB")
+    if page.is_tiled and page.tilewidth * page.tilelength > max(max_pixels, 1 << 24):
+        raise ImageError(f"{name}: damaged TIFF: tiles of {page.tilewidth} x {page.tilelength} pixels")
+    offsets, counts = page.dataoffsets, page.databytecounts
+    if len(offsets) < math.prod(page.chunked) or len(counts) < len(offsets):
+        raise ValueError("the list of strips is too short")
+    if any(start + length > size for start, length in zip(offsets, counts, strict=False) if length):
+        raise ValueError("a strip lies behind the end of the file")
+    if page.compression == 1:
+        needed = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
+        if sum(counts) < needed:
+            raise ValueError("the strips are shorter than the picture")
+
+
+def _tiff_space(page: Any, name: str) -> tuple[str, str]:
+    """Return the colour space of a page and the name of its photometric interpretation."""
+    kind = getattr(page.photometric, "name", str(page.photometric))
+    if kind == "YCBCR" and page.compression == 7:  # the decoder of JPEG strips returns RGB
+        return "rgb", "RGB"
+    spaces = {"MINISWHITE": "gray", "MINISBLACK": "gray", "PALETTE": "rgb", "RGB": "rgb", "SEPARATED": "cmyk"}
+    space = spaces.get(kind)
+    channels = 1 if kind == "PALETTE" else _CHANNELS[space] if space else 0
+    inks = page.tags.valueof(332, 1) if kind == "SEPARATED" else 1  # InkSet: 1 is CMYK
+    if space is None or page.samplesperpixel < channels or inks != 1:
+        raise ImageError(
+            f"{name}: TIFF of the kind {shown(kind)} with {page.samplesperpixel} channels is not read; save it as RGB"
+        )
+    return space, kind
+
+
+def _tiff_white(page: Any, dtype: np.dtype[Any], name: str) -> float:
+    """Return the sample value that means 1.0: the largest of the declared bits, or 1 for floats."""
+    if dtype.kind in "fb":
+        return 1.0
+    if dtype.kind != "u":
+        raise ImageError(f"{name}: TIFF with {dtype.name} samples is not read; save 8 or 16 bits or float")
+    return float(2 ** int(page.bitspersample) - 1)
+
+
+# WebP, PPM, and what Pillow reads
+
+
+def _decode_webp(stream: BinaryIO, name: str, max_pixels: int) -> _Raw:
+    """Check the header here (Pillow allocates the canvas on opening), then let Pillow decode."""
+    head = stream.read(30)
+    if len(head) < 30:
+        raise ValueError("no header")
+    chunk = head[12:16]
+    if chunk == b"VP8X":
+        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+    elif chunk == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    _check_size(width, height, name, max_pixels)
+    stream.seek(0)
+    return _decode_pillow("WEBP", stream, name, max_pixels)
+
+
+def _decode_ppm(stream: BinaryIO, name: str, max_pixels: int) -> _Raw:
+    """Read binary PGM and PPM at their own depth (Pillow reduces 16-bit PPM to 8 bits)."""
+    kind = stream.read(2)
+    values: list[int] = []
+    while len(values) < 3:
+        char = stream.read(1)
+        while char.isspace() or char == b"#":
+            if char == b"#":
+                stream.readline(4096)
+            char = stream.read(1)
+        digits = b""
+        while char.isdigit() and len(digits) < 10:
+            digits, char = digits + char, stream.read(1)
+        if not digits or not char.isspace():
+            raise ValueError("unreadable header")
+        values.append(int(digits))
+    width, height, top = values
+    _check_size(width, height, name, max_pixels)
+    if not 0 < top < 65536:
+        raise ValueError(f"largest value {top}")
+    channels = 3 if kind == b"P6" else 1
+    dtype = np.dtype(">u2" if top > 255 else "u1")
+    count = width * height * channels
+    start = stream.tell()
+    if stream.seek(0, io.SEEK_END) - start < count * dtype.itemsize:
+        raise ValueError("the file is shorter than its header says")
+    stream.seek(start)
+    samples = np.frombuffer(stream.read(count * dtype.itemsize), dtype).reshape(height, width, channels)
+    return _Raw(np.minimum(samples, top), float(top), "rgb" if channels == 3 else "gray")
+
+
+@contextlib.contextmanager
+def _pillow() -> Iterator[None]:
+    """Lift Pillow's own pixel limit (ours replaces it) and silence its warnings (our notes replace them)."""
+    with _pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decode_pillow(kind: str, stream: BinaryIO, name: str, max_pixels: int) -> _Raw:
+    if kind == "JPEG2000":
+        # Pillow reads boxes as long as they claim to be, which allocates that much; memory ends where it ends.
+        stream = io.BytesIO(stream.read())
+    with _pillow(), Image.open(stream, formats=[kind]) as image:
+        _check_size(image.width, image.height, name, max_pixels)
+        deep = _deep_jpeg2000(stream) if kind == "JPEG2000" else None
+        image.load()
+        raw = _from_pillow(image, name)
+        if kind == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+            # Pillow inverts every CMYK JPEG; only those with Adobe's marker are stored inverted.
+            raw.samples = 255 - raw.samples
+    if deep is not None:
+        raw.samples, raw.white = deep
+        raw.space = "gray" if raw.samples.shape[2] <= 2 else "rgb"
+    if kind == "AVIF" and _deep_avif(stream):
+        raw.notes.append("AVIF with more than 8 bits per channel is read with 8 bits; use 16-bit PNG or TIFF")
+    return raw
+
+
+def _deep_jpeg2000(stream: BinaryIO) -> tuple[Array, float] | None:
+    """Decode a JPEG 2000 file of more than 8 bits, which Pillow would reduce; None for the others."""
+    import imagecodecs
+
+    position = stream.tell()
+    stream.seek(0)
+    data = stream.read()
+    stream.seek(position)
+    at = data.find(b"\xff\x4f\xff\x51")
+    if at < 0 or at + 43 > len(data):
+        return None
+    channels, depth = int.from_bytes(data[at + 40 : at + 42], "big"), data[at + 42]
+    if depth & 0x80 or not 8 <= depth <= 15 or channels > 4:  # the byte holds bits - 1; 0x80 means signed
+        return None
+    samples = np.asarray(imagecodecs.jpeg2k_decode(data))
+    return samples.reshape(*samples.shape[:2], -1), float(2 ** (depth + 1) - 1)
+
+
+def _deep_avif(stream: BinaryIO) -> bool:
+    """Say whether an AVIF file's codec configuration (av1C box) declares 10 or 12 bits."""
+    stream.seek(0)
+    head = stream.read(65536)
+    at = head.find(b"av1C")
+    return at >= 0 and at + 7 <= len(head) and bool(head[at + 6] & 0x40)
+
+
+def _from_pillow(image: Image.Image, name: str) -> _Raw:
+    """Return the samples, profile and orientation of a PIL picture."""
+    notes = []
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its preview
+        notes.append(f"animated {image.format or 'picture'}: only the first frame is used")
+    icc = image.info.get("icc_profile")
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow raises SyntaxError, struct.error, KeyError, ... on damaged EXIF
+        orientation = "damaged"
+    mode = image.mode
+    if mode in ("P", "PA", "HSV", "YCbCr"):
+        alpha = mode == "PA" or "transparency" in image.info
+        image = image.convert("RGBA" if alpha else "RGB")
+    elif mode in ("RGBa", "La"):
+        image = image.convert(mode[:-1] + "A")
+    elif mode in ("L", "RGB") and "transparency" in image.info:
+        notes.append("transparent colour ignored; colours are used as stored")
+    elif mode == "RGBX":
+        image = image.convert("RGB")
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
+        space = "gray"
+    elif image.mode in ("RGB", "RGBA", "CMYK"):
+        space = "cmyk" if image.mode == "CMYK" else "rgb"
+    else:
+        raise ImageError(f"{name}: PIL mode {image.mode} is not read; convert it to RGB")
+    samples = np.asarray(image)
+    white = {"1": 1.0, "F": 1.0}.get(image.mode, 65535.0 if image.mode.startswith("I") else 255.0)
+    return _Raw(samples.reshape(image.height, image.width, -1), white, space, icc, orientation, notes)
+
+
+# ------------------------------------------------------------------------------------- orientation and colour
+
+
+def _upright(samples: Array, orientation: object, notes: list[str]) -> Array:
+    """Return a view of (height, width, channels) `samples` turned as EXIF orientation 1 to 8 asks."""
+    turns: dict[object, Callable[[Array], Array]] = {
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: lambda a: np.swapaxes(a, 0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(np.swapaxes(a, 0, 1), 2),
+        8: np.rot90,
+    }
+    if orientation is None or orientation == 1:
+        return samples
+    if isinstance(orientation, int) and orientation in turns:
+        return turns[orientation](samples)
+    if orientation == "damaged":
+        notes.append("its EXIF data are damaged: orientation unknown, used as stored")
+    else:
+        notes.append(f"EXIF orientation {shown(str(orientation))[:20]} does not exist: used as stored")
+    return samples
+
+
+@functools.cache
+def _srgb_profile() -> bytes:
+    """Return an sRGB ICC profile whose bytes are always the same (LittleCMS stamps the time into it)."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[36:]
+
+
+def _is_our_srgb(profile: bytes) -> bool:
+    """Say whether `profile` is the sRGB profile of `save`, whatever its date."""
+    ours = _srgb_profile()
+    return profile[:24] == ours[:24] and profile[36:] == ours[36:]
+
+
+def _transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, str], flags: int) -> Array:
+    """Convert float32 (rows, columns, channels) in [0, 1] between two ICC profiles; floats in and out.
+
+    `values` and the result are not clipped. CMYK counts ink in [0, 1]. Raises imagecodecs.CmsError.
+    """
+    import imagecodecs
+
+    inside, outside = spaces
+    # LittleCMS counts floating-point ink in percent.
+    values = values[..., 0] if inside == "gray" else values * np.float32(100) if inside == "cmyk" else values
+    result = imagecodecs.cms_transform(
+        np.ascontiguousarray(values, dtype=np.float32),
+        source,
+        target,
+        colorspace=inside,
+        outcolorspace=outside,
+        outdtype=np.float32,
+        intent=_RELATIVE,
+        flags=flags,
+    )
+    return result / np.float32(100) if outside == "cmyk" else result
+
+
+def _usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[bytes, str] | None:
+    """Return (profile, its colour space) to convert `space` samples with, or None to take them as sRGB."""
+    if icc is None:
+        return None
+    owner = _ICC_SPACES.get(bytes(icc[16:20]))
+    broken = None
+    if not 132 <= len(icc) <= _MAX_ICC_BYTES or icc[36:40] != b"acsp":
+        broken = "its embedded colour profile is broken"
+    elif owner != space and not (owner == "rgb" and space == "gray"):
+        kind = shown(icc[16:20].decode("latin-1")).strip()
+        broken = f"its embedded colour profile is for {kind}, not for {space.upper()}"
+    elif owner == "rgb" and _is_our_srgb(icc):
+        return None
+    else:
+        trial = np.full((1, 1, _CHANNELS[owner]), 0.5, np.float32)
+        try:
+            result = _transform(trial, icc, _srgb_profile(), (owner, "rgb"), _BLACK_POINT)
+            if np.isfinite(result).all():
+                return icc, owner
+        except (RuntimeError, ValueError):  # imagecodecs.CmsError is a RuntimeError
+            pass
+        broken = "its embedded colour profile is broken"
+    notes.append(f"{broken}: ignored, {'plain CMYK' if space == 'cmyk' else 'sRGB'} assumed")
+    return None
+
+
+def _develop(raw: _Raw, name: str, proof: bytes | None) -> Picture:
+    """Turn raw samples upright and into float32 sRGB, block by block."""
+    notes = raw.notes
+    count = _CHANNELS[raw.space]
+    samples = raw.samples
+    if samples.shape[2] > count and samples[..., count].min() < raw.white:
+        notes.append("alpha channel ignored; colours are used as stored")
+    samples = _upright(samples[..., :count], raw.orientation, notes)
+    profile = _usable_profile(raw.icc, raw.space, notes)
+    if raw.space == "cmyk" and profile is None and raw.icc is None:
+        notes.append("CMYK without a colour profile: converted by a plain formula, colours are approximate")
+    pixels = np.empty((*samples.shape[:2], 3), np.float32)
+    precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
+    low, high = 0.0, 1.0
+    for rows in _row_blocks(pixels.shape):
+        block = np.divide(samples[rows], raw.white, dtype=precision).astype(np.float32, copy=False)
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+        if not (math.isfinite(low) and math.isfinite(high) and np.isfinite(block).all()):
+            raise ImageError(f"{name}: contains NaN or infinite values; repair it where it was made")
+        pixels[rows] = np.clip(_to_srgb(block, raw.space, profile), 0, 1)
+        if proof is not None:
+            pixels[rows] = np.clip(_soft_proof(pixels[rows], proof), 0, 1)
+    if low < -1e-6 or high > 1 + 1e-6:
+        notes.append(f"values from {low:.4g} to {high:.4g}: clipped to 0 ... 1")
+    return Picture(pixels, tuple(notes))
+
+
+def _to_srgb(block: npt.NDArray[np.float32], space: str, profile: tuple[bytes, str] | None) -> Array:
+    """Convert float32 samples of `space` to sRGB, through the profile if there is one. Not clipped."""
+    if profile is not None:
+        icc, owner = profile
+        if owner == "rgb" and space == "gray":
+            block = np.repeat(block, 3, axis=2)
+        return _transform(block, icc, _srgb_profile(), (owner, "rgb"), _BLACK_POINT)
+    if space == "cmyk":
+        ink: Array = np.clip(block, 0, 1)
+        light: Array = (1 - ink[..., :3]) * (1 - ink[..., 3:])
+        return light
+    return block
+
+
+def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield slices over the rows of a (height, width, ...) array, each of about _BLOCK_PIXELS pixels."""
+    rows = max(1, _BLOCK_PIXELS // max(1, shape[1]))
+    for top in range(0, shape[0], rows):
+        yield slice(top, min(top + rows, shape[0]))
+
+
+def _soft_proof(block: Array, profile: bytes) -> Array:
+    """Return sRGB pixels as the CMYK `profile` would print them. The black of the ink is kept as it is."""
+    ink = _transform(block, _srgb_profile(), profile, ("rgb", "cmyk"), _BLACK_POINT)
+    return _transform(np.clip(ink, 0, 1), profile, _srgb_profile(), ("cmyk", "rgb"), 0)
+
+
+def _read_proof(path: str | Path) -> bytes:
+    """Read and try out the profile of --proof. Raises SettingsError."""
+    name = shown(path)
+    try:
+        info = Path(path).stat()
+        if not stat.S_ISREG(info.st_mode) or not 132 <= info.st_size <= 8 * _MAX_ICC_BYTES:
+            raise SettingsError(f"--proof {name}: is not an ICC profile file; give a CMYK .icc or .icm file")
+        profile = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, SettingsError):
+            raise
+        raise SettingsError(f"--proof {name}: cannot be read: {_reason(error)}") from error
+    if profile[36:40] != b"acsp":
+        raise SettingsError(f"--proof {name}: is not an ICC profile; give a CMYK .icc or .icm file")
+    if profile[16:20] != b"CMYK":
+        kind = shown(profile[16:20].decode("latin-1")).strip()
+        raise SettingsError(f"--proof {name}: is a profile for {kind}; give one for CMYK")
+    try:
+        usable = bool(np.isfinite(_soft_proof(np.full((1, 1, 3), 0.5, np.float32), profile)).all())
+    except (RuntimeError, ValueError):  # imagecodecs.CmsError is a RuntimeError
+        usable = False
+    if not usable:
+        raise SettingsError(f"--proof {name}: the profile is broken or cannot convert to CMYK; give another")
+    return profile
+
+
+# ----------------------------------------------------------------------------------------------------- saving
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One output format: name, bits per channel, largest side in pixels (0: no limit), and encoder."""
+
+    name: str
+    bits: int
+    max_side: int
+    write: Callable[[BinaryIO, Array, float, dict[str, str]], None]
+
+
+def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
+    """Raise unless a picture of `size` (height, width) can be saved at `path`. Writes nothing.
+
+    SettingsError: the extension is not a known one, or the format cannot hold the size. OutputError: the
+    folder is missing or not writable, or `path` is a folder or no regular file.
+    """
+    name = shown(path)
+    writer = _writer_of(path)
+    if size is not None and writer.max_side and max(size) > writer.max_side:
+        height, width = size
+        raise SettingsError(
+            f"{name}: {writer.name} holds at most {writer.max_side} pixels a side and the result has {width} x {height}; use .tif"
+        )
+    _check_target(Path(path), name)
+
+
+def _writer_of(path: str | Path) -> Writer:
+    suffix = Path(path).suffix
+    writer = WRITERS.get(suffix.lower())
+    if writer is None:
+        guess = near_miss(suffix.lower(), WRITERS)
+        what = f"unknown extension '{shown(suffix)}'{guess}" if suffix else "no extension"
+        raise SettingsError(f"{shown(path)}: {what}; use one of {', '.join(WRITERS)}")
+    return writer
+
+
+def _check_target(path: Path, name: str) -> Path:
+    """Return the path with symbolic links resolved; raise OutputError if it cannot become a regular file."""
+    try:
+        target = path.resolve()
+        folder = target.parent
+        if target.exists() and not target.is_file():
+            kind = "a folder" if target.is_dir() else "not a regular file"
+            raise OutputError(f"{name}: is {kind}; give the name of a picture file")
+        if not folder.is_dir():
+            raise OutputError(f"{name}: there is no folder {shown(folder)}; make it first")
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL
+        raise OutputError(f"{name}: cannot be written: {_reason(error)}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{name}: the folder {shown(folder)} is not writable; choose another")
+    return target
+
+
+def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None) -> None:
+    """Write (height, width, 3) sRGB pixels in [0, 1] to `path`; the extension gives the format.
+
+    TIFF and PNG get 16 bits per channel, JPEG (4:4:4) and WebP 8 bits at quality 95. Values are rounded, and
+    clipped to [0, 1]. The file carries an sRGB profile, the resolution in pixels per inch, and `metadata`,
+    which `read_metadata` gives back (JPEG has room for 64 kB of it; more is left out but for `Software`).
+    Memory does not grow with the picture for TIFF and PNG.
+
+    The old file stays until the new one is complete on disk, whatever happens. Raises SettingsError for the
+    extension, size or dpi, OutputError for what goes wrong in writing, and for NaN or a wrong shape.
+    """
+    check_output(path, (pixels.shape[0], pixels.shape[1]) if pixels.ndim > 1 else None)
+    _check_pixels(pixels)
+    if not 0 < dpi < 65536:
+        raise SettingsError(f"--dpi {dpi}: must be above 0 and below 65536")
+    entries = _clean_metadata(metadata or {})
+    with _replacing(Path(path)) as stream:
+        _writer_of(path).write(stream, pixels, float(dpi), entries)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8 so that `path` holds all of it or what it held before. Raises OutputError."""
+    with _replacing(Path(path)) as stream:
+        stream.write(text.encode("utf-8", "backslashreplace"))
+
+
+def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
+    """Return (height, width, 3) pixels in [0, 1] as a JPEG (4:4:4, no profile) in memory, for a live view."""
+    return _encode_pillow(pixels, "JPEG", quality=quality, subsampling=0)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path`; on success it is synced and takes its place, else it is removed.
+
+    What goes wrong in the body is raised as OutputError, but for our own errors, MemoryError and interrupts.
+    """
+    name = shown(path)
+    target = _check_target(path, name)
+    temporary = target.parent / f".style_transfer-{secrets.token_hex(8)}.tmp"
+    stream: BinaryIO | None = None
+    try:
+        stream = temporary.open("xb")
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+        stream.close()
+        temporary.replace(target)
+    except BaseException as error:
+        if stream is not None:
+            with contextlib.suppress(OSError):  # closing flushes, and a full disk fails again
+                stream.close()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, Exception) and not isinstance(error, StyleTransferError | MemoryError):
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            way_out = "free some space or choose another disk" if full else "choose another place or name"
+            raise OutputError(f"{name}: cannot be written: {_reason(error)}; {way_out}") from error
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable. Some systems cannot sync a folder; the file itself is safe there too."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _check_pixels(pixels: Array) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size or pixels.dtype.kind != "f":
+        raise OutputError(f"pixels: {pixels.dtype} of shape {pixels.shape}; must be float (height, width, 3)")
+    for rows in _row_blocks(pixels.shape):
+        if not np.isfinite(pixels[rows]).all():
+            raise OutputError("the picture contains NaN or infinite values and is not written")
+
+
+def quantize(block: Array, dtype: type[np.uint8] | type[np.uint16]) -> Array:
+    """Return [0, 1] as 8- or 16-bit integers, clipped and rounded to nearest."""
+    return np.rint(np.clip(block, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)
+
+
+def _clean_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the entries with values that UTF-8 can hold; raise OutputError for a name PNG cannot hold."""
+    for key in metadata:
+        if not (1 <= len(key) <= 79 and key.isascii() and key.isprintable() and " ".join(key.split()) == key):
+            raise OutputError(f"metadata name {shown(key)!r}: must be 1 to 79 printable ASCII characters")
+    return {k: v.encode("utf-8", "backslashreplace").decode("utf-8") for k, v in metadata.items()}
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode("ascii")
+
+
+# TIFF
+
+
+def _tiff_strips(pixels: Array) -> Iterator[bytes]:
+    """Yield the strips of a 16-bit RGB picture: horizontal differences (predictor 2), then deflate."""
+    for top in range(0, pixels.shape[0], _STRIP_ROWS):
+        strip = quantize(pixels[top : top + _STRIP_ROWS], np.uint16)
+        strip[:, 1:] -= strip[:, :-1].copy()  # modulo 65536, as the predictor wants it
+        yield zlib.compress(strip.astype("<u2", copy=False).tobytes(), 6)
+
+
+def _write_tiff(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+    import tifffile
+
+    height, width, _ = pixels.shape
+    with tifffile.TiffWriter(stream, bigtiff=height * width * 6 > _CLASSIC_TIFF_BYTES, byteorder="<") as file:
+        file.write(
+            _tiff_strips(pixels),
+            shape=(height, width, 3),
+            dtype=np.uint16,
+            photometric="rgb",
+            planarconfig="contig",
+            rowsperstrip=_STRIP_ROWS,
+            compression="zlib",
+            predictor=True,
+            resolution=(dpi, dpi),
+            resolutionunit="INCH",
+            iccprofile=_srgb_profile(),
+            description=json.dumps(metadata) if metadata else None,
+            software=_ascii(metadata["Software"]) if "Software" in metadata else False,
+            metadata=None,
+        )
+
+
+# PNG
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _png_rows(pixels: Array) -> Iterator[bytes]:
+    """Yield blocks of filtered scanlines; each row takes the filter (none, sub, up) of the smallest sum.
+
+    The heuristic is the PNG specification's (W3C PNG 12.7): smallest sum of absolute differences.
+    """
+    width = pixels.shape[1]
+    above = np.zeros((1, width * 6), np.uint8)
+    for top in range(0, pixels.shape[0], _STRIP_ROWS):
+        strip = quantize(pixels[top : top + _STRIP_ROWS], np.uint16).astype(">u2")
+        rows = strip.view(np.uint8).reshape(-1, width * 6)
+        sub = rows.copy()
+        sub[:, 6:] -= rows[:, :-6]
+        up = rows - np.concatenate([above, rows[:-1]])
+        choices = np.stack([rows, sub, up])
+        cost = np.abs(choices.view(np.int8).astype(np.int16)).sum(axis=2, dtype=np.int64)
+        best = cost.argmin(axis=0)
+        filtered = np.empty((rows.shape[0], 1 + width * 6), np.uint8)
+        filtered[:, 0] = best
+        filtered[:, 1:] = choices[best, np.arange(rows.shape[0])]
+        yield filtered.tobytes()
+        above = rows[-1:]
+
+
+def _write_png(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+    height, width, _ = pixels.shape
+    stream.write(_PNG_SIGNATURE)
+    stream.write(_png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)))
+    stream.write(_png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(_srgb_profile(), 9)))
+    per_meter = round(dpi / 0.0254)
+    stream.write(_png_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))
+    for key, value in metadata.items():
+        stream.write(_png_chunk(b"iTXt", key.encode("ascii") + b"\0\0\0\0\0" + value.encode("utf-8")))
+    packer = zlib.compressobj(6)
+    packed = itertools.chain(map(packer.compress, _png_rows(pixels)), map(packer.flush, [zlib.Z_FINISH]))
+    for data in packed:
+        for at in range(0, len(data), 1 << 20):
+            stream.write(_png_chunk(b"IDAT", data[at : at + (1 << 20)]))
+    stream.write(_png_chunk(b"IEND", b""))
+
+
+# JPEG and WebP
+
+
+def _exif(dpi: float, metadata: dict[str, str]) -> bytes:
+    """Return an EXIF block with the resolution, the metadata as JSON in ImageDescription, and Software."""
+    block = Image.Exif()
+    block[0x011A] = block[0x011B] = dpi  # XResolution, YResolution
+    block[0x0128] = 2  # ResolutionUnit: inch
+    if metadata:
+        block[0x010E] = json.dumps(metadata)
+    if "Software" in metadata:
+        block[0x0131] = _ascii(metadata["Software"])
+    return block.tobytes()
+
+
+def _encode_pillow(pixels: Array, kind: str, **options: Any) -> bytes:
+    """Encode in memory: given a real file, Pillow's encoder does not notice when the disk is full."""
+    buffer = io.BytesIO()
+    to_pil(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _write_jpeg(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+    exif = _exif(dpi, metadata)
+    if len(exif) > _JPEG_EXIF_BYTES:
+        exif = _exif(dpi, {k: v[:1000] for k, v in metadata.items() if k == "Software"})
+    density = (max(1, round(dpi)),) * 2  # JFIF has whole numbers only; EXIF has the exact one
+    options = {"dpi": density, "exif": exif, "icc_profile": _srgb_profile()}
+    stream.write(_encode_pillow(pixels, "JPEG", quality=95, subsampling=0, **options))
+
+
+def _write_webp(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+    options = {"exif": _exif(dpi, metadata), "icc_profile": _srgb_profile()}
+    stream.write(_encode_pillow(pixels, "WEBP", quality=95, method=4, **options))
+
+
+WRITERS: Final[Mapping[str, Writer]] = {
+    ".tif": Writer("TIFF", 16, 0, _write_tiff),
+    ".tiff": Writer("TIFF", 16, 0, _write_tiff),
+    ".png": Writer("PNG", 16, 0, _write_png),
+    ".jpg": Writer("JPEG", 8, 65535, _write_jpeg),
+    ".jpeg": Writer("JPEG", 8, 65535, _write_jpeg),
+    ".webp": Writer("WebP", 8, 16383, _write_webp),
+}
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the `metadata` that `save` put into a file; empty for a file that has none of ours.
+
+    Raises ImageError for a file that is not a readable PNG, TIFF, JPEG or WebP.
+    """
+    path, name = Path(path), shown(path)
+    _check_input(path, name)
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(16)
+            stream.seek(0)
+            if head.startswith(_PNG_SIGNATURE):
+                return dict(_png_texts(stream.read()))
+            tiff = head[:2] in (b"II", b"MM")
+            text = _tiff_description(stream, name) if tiff else _exif_description(stream)
+    except StyleTransferError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise ImageError(f"{name}: its metadata cannot be read ({_reason(error)})") from error
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return {k: v for k, v in entries.items() if isinstance(v, str)} if isinstance(entries, dict) else {}
+
+
+def _png_texts(data: bytes) -> Iterator[tuple[str, str]]:
+    for kind, body in _png_chunks(data):
+        key, _, rest = bytes(body).partition(b"\0")
+        if kind == b"iTXt" and rest[:1] == b"\0":  # not compressed
+            _language, _, rest = rest[2:].partition(b"\0")
+            _translated, _, text = rest.partition(b"\0")
+            yield key.decode("latin-1"), text.decode("utf-8", "replace")
+
+
+def _tiff_description(stream: BinaryIO, name: str) -> str:
+    import tifffile
+
+    _tiff_pages(stream, name)
+    with tifffile.TiffFile(stream) as file:
+        return str(file.pages.first.description)
+
+
+def _exif_description(stream: BinaryIO) -> str:
+    with _pillow(), Image.open(stream, formats=["JPEG", "WEBP"]) as image:
+        return str(image.getexif().get(0x010E, ""))

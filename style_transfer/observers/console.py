@@ -1,0 +1,187 @@
+"""The terminal: a progress bar with an honest time left, and JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+from ..schedule import Stage
+
+if TYPE_CHECKING:
+    from ..engine import Iterate
+
+
+def clock(seconds: float) -> str:
+    """Return a time as 1:02:03, 2:03 or 0:03."""
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class TimeLeft:
+    """Predicts the time a run still takes.
+
+    A step costs a + b x pixels seconds. The current scale goes on at its own pace; for later scales, a and b are fitted to
+    the two latest scales (never below the same cost for more pixels), or all is put down to pixels while there is only one.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
+        self._index = -1
+        self._began = 0.0
+        self._first = 0.0
+        self._paces: list[float] = []
+
+    def update(self, index: int, step: int, seconds: float) -> float:
+        """Return the seconds left after step `step` of stage `index`, `seconds` after the start. Call it at every step.
+
+        The first step of a scale, which prepares its targets, does not count for the pace once there is another.
+        """
+        stage = self.stages[index]
+        if index != self._index:
+            self._index, self._first = index, seconds
+            self._paces.append(seconds - self._began)
+        else:
+            self._paces[-1] = (seconds - self._first) / (step - 1)
+        self._began = seconds
+        left = (stage.steps - step) * self._paces[-1]
+        return left + sum(later.steps * self._pace(later) for later in self.stages[index + 1 :])
+
+    def _pace(self, later: Stage) -> float:
+        """Return the predicted seconds per step of a later stage."""
+        pixels = [s.size[0] * s.size[1] for s in self.stages]
+        here, now = pixels[self._index], self._paces[-1]
+        target = later.size[0] * later.size[1]
+        if self._index == 0 or pixels[self._index - 1] == here:
+            return now * target / here
+        slope = (now - self._paces[-2]) / (here - pixels[self._index - 1])
+        slope = min(max(slope, 0.0), now / here)
+        return now + slope * (target - here)
+
+
+class Observer(Protocol):
+    """Somebody who watches a run."""
+
+    def update(self, iterate: Iterate, left: float) -> None:
+        """Take note of an iteration; `left` is the time the run still takes, in seconds."""
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+
+    def close(self) -> None:
+        """Clean up: the run is over."""
+
+
+class Quiet:
+    """Shows nothing but what is said."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+
+    def update(self, iterate: Iterate, left: float) -> None:
+        """Show nothing."""
+
+    def say(self, text: str) -> None:
+        """Print a line; a closed stream is no error."""
+        try:
+            print(text, file=self.stream, flush=True)
+        except (OSError, ValueError):
+            return
+        except UnicodeEncodeError:
+            print(text.encode("ascii", "backslashreplace").decode(), file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Bar(Quiet):
+    """One bar for the whole run in a terminal; elsewhere a line at the end of each scale.
+
+    The bar counts pixels times steps, since later scales cost more. It is redrawn at most ten times a second, and only then
+    is the loss read, so the device is seldom waited for.
+    """
+
+    INTERVAL = 0.1
+
+    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self.shown = 0.0
+        self.bar = None
+        if self.stream.isatty():
+            bar_format = "{desc} {percentage:3.0f}%|{bar}|{postfix}"
+            self.bar = tqdm(total=total, file=self.stream, bar_format=bar_format, dynamic_ncols=True, leave=True)
+
+    def update(self, iterate: Iterate, left: float) -> None:
+        """Redraw the bar if it is time, or print the line of a scale that ended."""
+        stages = iterate.stages
+        height, width = iterate.size
+        if self.bar is None:
+            if iterate.ends_scale:
+                self.say(
+                    f"scale {iterate.index + 1} of {len(stages)}: {width}x{height}, {iterate.steps} steps, "
+                    f"loss {float(iterate.loss):.4g}, {clock(iterate.seconds)} so far, {clock(left)} left"
+                )
+            return
+        now = time.monotonic()
+        if now - self.shown < self.INTERVAL and not iterate.ends_scale:
+            return
+        self.shown = now
+        self.bar.set_description_str(f"{width}x{height} {iterate.step}/{iterate.steps}", refresh=False)
+        self.bar.set_postfix_str(f"loss {float(iterate.loss):.4g}, {clock(left)} left", refresh=False)
+        self.bar.n = iterate.done
+        self.bar.refresh()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.bar is not None and not self.bar.disable:
+            self.bar.clear()
+        super().say(text)
+        if self.bar is not None and not self.bar.disable:
+            self.bar.refresh()
+
+    def close(self) -> None:
+        """Leave the bar as it is and go to the next line."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+class JSONLines(Quiet):
+    """One JSON object a line on standard output: each iteration with every loss term."""
+
+    def __init__(self, out: TextIO | None = None, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        self.out = out or sys.stdout
+        self.open = True
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Print one event; when the reader has gone, nothing more is printed and the run goes on."""
+        if not self.open:
+            return
+        try:
+            print(json.dumps(event), file=self.out, flush=True)
+        except OSError:
+            self.open = False
+
+    def update(self, iterate: Iterate, left: float) -> None:
+        """Print the iteration."""
+        height, width = iterate.size
+        self.emit(
+            {
+                "event": "iterate",
+                "scale": iterate.scale,
+                "width": width,
+                "height": height,
+                "step": iterate.step,
+                "steps": iterate.steps,
+                "loss": float(iterate.loss),
+                "parts": {name: float(part) for name, part in iterate.parts.items()},
+                "seconds": round(iterate.seconds, 3),
+                "seconds_left": round(left, 1),
+                "memory": iterate.memory,
+            }
+        )

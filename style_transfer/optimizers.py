@@ -1,0 +1,146 @@
+"""Optimizers of a picture, and the average of its iterates.
+
+An optimizer changes the picture (1, 3, H, W) in place from `image.grad`. `moved_to` returns the one that goes on
+with a larger picture.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .schedule import Size
+
+
+def resize(x: Tensor, size: Size, mode: str = "bicubic", *, antialias: bool = False) -> Tensor:
+    """Return a (1, C, H, W) tensor resized to `size`, or itself if it has that size. Bicubic overshoots: clamp."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False, antialias=antialias)
+
+
+class Optimizer(Protocol):
+    """What the engine needs of an optimizer."""
+
+    def step(self, image: Tensor) -> None:
+        """Change `image` in place by one step along `image.grad`."""
+
+    def moved_to(self, size: Size) -> Self:
+        """Return the optimizer for the same picture at another size."""
+
+
+class Adam:
+    """Adam (Kingma and Ba 2014, https://arxiv.org/abs/1412.6980) that is warm-started from scale to scale.
+
+    The first moment is resized bicubically, the second bilinearly and kept non-negative, and the step count of the
+    bias correction goes on, as in style-transfer-pytorch, so that a new scale starts without noise. Pixels are clamped to
+    [0, 1] after each step.
+    """
+
+    def __init__(self, *, step_size: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+        self.step_size = step_size
+        self.betas = betas
+        self.eps = eps
+        self.steps = 0
+        self.first: Tensor | None = None
+        self.second: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, image: Tensor) -> None:
+        """Change `image` in place by one step and clamp it."""
+        grad = image.grad
+        assert grad is not None
+        if self.first is None or self.second is None:
+            self.first, self.second = torch.zeros_like(image), torch.zeros_like(image)
+        self.steps += 1
+        beta1, beta2 = self.betas
+        self.first.lerp_(grad, 1 - beta1)
+        self.second.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        scale = (1 - beta2**self.steps) ** 0.5
+        denominator = self.second.sqrt().div_(scale).add_(self.eps)
+        image.addcdiv_(self.first, denominator, value=-self.step_size / (1 - beta1**self.steps))
+        image.clamp_(0, 1)
+
+    def moved_to(self, size: Size) -> Adam:
+        """Return an Adam whose moments are resized to `size`."""
+        moved = Adam(step_size=self.step_size, betas=self.betas, eps=self.eps)
+        moved.steps = self.steps
+        if self.first is not None and self.second is not None:
+            moved.first = resize(self.first, size, "bicubic")
+            moved.second = resize(self.second, size, "bilinear").clamp_min(0)
+        return moved
+
+
+class LBFGS:
+    """L-BFGS with steps of length 1 and no line search (Liu and Nocedal 1989), one evaluation a step.
+
+    As in style-transfer-pytorch and neural-style the first step is min(1, 1 / sum |g|) along the gradient, and pixels
+    are not clamped. There are no stopping tolerances: they end runs early, since gradients are small here. A pair
+    without positive curvature is left out. Curvature of one scale does not fit the next: the history starts afresh.
+    """
+
+    def __init__(self, *, history: int = 10) -> None:
+        self.history = history
+        self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def step(self, image: Tensor) -> None:
+        """Change `image` in place by one step."""
+        assert image.grad is not None
+        grad = image.grad.flatten().clone()
+        if self.last is not None:
+            s, old = self.last
+            y = grad - old
+            curvature = y.dot(s)
+            if curvature > torch.finfo(y.dtype).eps * y.norm() * s.norm():
+                self.pairs.append((s, y, curvature))
+        direction = self._direction(grad)
+        if self.last is None:
+            direction *= (1 / grad.abs().sum()).clamp(max=1)
+        image.add_(direction.view_as(image))
+        self.last = direction, grad
+
+    def _direction(self, grad: Tensor) -> Tensor:
+        """Return minus the inverse Hessian's estimate times `grad`: the two-loop recursion."""
+        q = -grad
+        alphas = []
+        for s, y, curvature in reversed(self.pairs):
+            alphas.append(s.dot(q) / curvature)
+            q -= alphas[-1] * y
+        if self.pairs:
+            _, y, curvature = self.pairs[-1]
+            q *= curvature / y.dot(y)
+        for (s, y, curvature), alpha in zip(self.pairs, reversed(alphas), strict=True):
+            q += s * (alpha - y.dot(q) / curvature)
+        return q
+
+    def moved_to(self, size: Size) -> LBFGS:
+        """Return an L-BFGS with an empty history."""
+        return LBFGS(history=self.history)
+
+
+class Average:
+    """Exponential moving average of the iterates, corrected for its start at zero as in Adam."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.sum: Tensor | None = None
+        self.missing = 1.0
+
+    @torch.no_grad()
+    def update(self, image: Tensor) -> None:
+        """Take in one iterate."""
+        if self.sum is None:
+            self.sum = torch.zeros_like(image)
+        self.sum.lerp_(image, 1 - self.decay)
+        self.missing *= self.decay
+
+    def value(self) -> Tensor:
+        """Return the average so far. Call `update` first."""
+        assert self.sum is not None
+        return self.sum.detach() / (1 - self.missing)

@@ -1,0 +1,79 @@
+"""Scales, sizes and step counts: which pictures are painted, one after the other. Integers only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .config import END_SCALE, Settings
+from .errors import SettingsError
+
+Size = tuple[int, int]
+"""(height, width) in pixels, everywhere in this package."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One rung of the ladder: the picture's long side and size, each style's size, and the number of steps."""
+
+    scale: int
+    size: Size
+    style_sizes: tuple[Size, ...]
+    steps: int
+
+    @property
+    def work(self) -> int:
+        """Pixels times steps: what the time of a stage grows with."""
+        return self.size[0] * self.size[1] * self.steps
+
+
+def scales(min_scale: int, end_scale: int) -> tuple[int, ...]:
+    """Return the scales, ascending: `end_scale` divided by powers of sqrt(2), rounded, down to `min_scale`.
+
+    Gatys et al. (2016), https://arxiv.org/abs/1611.07865, paint coarse to fine; style-transfer-pytorch takes sqrt(2) as
+    the factor. Raises `SettingsError` if `min_scale` is above `end_scale`.
+    """
+    if min_scale > end_scale:
+        raise SettingsError(f"--min-scale {min_scale} is above --end-scale {end_scale}; lower it or raise --end-scale")
+    found: list[int] = []
+    while (scale := round(end_scale / 2 ** (len(found) / 2))) >= min_scale and (not found or scale < found[-1]):
+        found.append(scale)
+    return tuple(reversed(found))
+
+
+def fit(size: Size, longest: int, *, enlarge: bool) -> Size:
+    """Return `size` scaled so that its long side is `longest`, the other rounded and at least 1.
+
+    A size that is small enough already is left alone unless `enlarge`.
+    """
+    long_side = max(size)
+    if not enlarge and long_side <= longest:
+        return size
+    height, width = (max(1, round(longest * side / long_side)) for side in size)
+    return height, width
+
+
+def resolve_end_scale(end_scale: str, size: Size) -> int:
+    """Return the last scale in pixels. `"512+"` means int(sqrt(long / short) * 512): the area is about 512 x 512."""
+    match = END_SCALE.fullmatch(end_scale)
+    if match is None:
+        raise SettingsError(f"--end-scale must be a number of pixels, with or without a +, not {end_scale!r}")
+    pixels = int(match[1])
+    return int(math.sqrt(max(size) / min(size)) * pixels) if match[2] else pixels
+
+
+def plan(content_size: Size, style_sizes: Sequence[Size], settings: Settings) -> tuple[Stage, ...]:
+    """Return the stages of a run. Raises `SettingsError` if the scales contradict each other."""
+    stages: list[Stage] = []
+    for scale in scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size)):
+        style_scale = settings.style_size or max(1, round(scale * settings.style_scale_fac))
+        stages.append(
+            Stage(
+                scale=scale,
+                size=fit(content_size, scale, enlarge=True),
+                style_sizes=tuple(fit(size, style_scale, enlarge=False) for size in style_sizes),
+                steps=settings.iterations if stages else settings.initial_iterations,
+            )
+        )
+    return tuple(stages)

@@ -1,0 +1,59 @@
+"""Shared pieces of the tests: tiny seeded networks and pictures; no weights, no network access, no GPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import reference
+
+from style_transfer.networks.graph import Network
+from style_transfer.networks.spec import vgg
+
+torch.set_num_threads(1)  # tiny networks gain nothing by more
+
+WIDTHS = (4, 6, 8, 10, 8)
+TINY = vgg("tiny", (2, 2, 4, 4, 4), WIDTHS, split="conv2_1")
+SHARED = Path(__file__).parents[2] / "shared"
+REAL_WEIGHTS = SHARED / "weights" / "vgg19_features_fp16.safetensors"
+
+TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-3}
+"""Relative tolerances of losses against the float64 oracle, by dtype of the program's own computation."""
+
+
+def tiny_weights(seed: int = 0) -> dict[str, Tensor]:
+    """Return float64 weights for all sixteen convolutions of `TINY`."""
+    state = dict(reference.random_weights(seed, WIDTHS))
+    random = torch.Generator().manual_seed(seed)
+    for step in TINY.steps:
+        key = getattr(step, "key", None)
+        if key is not None and f"{key}.weight" not in state:
+            state[f"{key}.weight"] = torch.randn(step.outputs, step.inputs, 3, 3, generator=random, dtype=torch.float64)
+            state[f"{key}.bias"] = torch.zeros(step.outputs, dtype=torch.float64)
+    return state
+
+
+@pytest.fixture
+def make_network() -> Callable[..., Network]:
+    """Return a maker of tiny networks; keywords go to `Network`."""
+
+    def make(**about: object) -> Network:
+        return Network(TINY, tiny_weights(), **about)  # type: ignore[arg-type]
+
+    return make
+
+
+def picture(seed: int, height: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return a smooth random picture (1, 3, height, width) in [0, 1] that looks different for every seed."""
+    random = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 7, 9, generator=random, dtype=torch.float64)
+    fine = torch.rand(1, 3, height, width, generator=random, dtype=torch.float64)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)
+    return (0.8 * smooth + 0.2 * fine).clamp(0, 1).to(dtype)

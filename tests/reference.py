@@ -1,0 +1,247 @@
+"""A plain, slow, float64 oracle of the whole method. It never imports the package.
+
+Pictures are (1, 3, H, W) in [0, 1]. torch's convolution, padding, interpolation and autograd are taken as primitives;
+statistics, losses, optimizer, average and schedule are written out here a second time, from the formulas alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+
+CONVOLUTIONS = [(1, 1, 0), (1, 2, 2), (2, 1, 5), (2, 2, 7), (3, 1, 10), (3, 2, 12), (3, 3, 14), (3, 4, 16),
+                (4, 1, 19), (4, 2, 21), (4, 3, 23), (4, 4, 25), (5, 1, 28)]  # fmt: skip
+"""(block, number, index in torchvision's sequential) of every convolution up to relu5_1."""
+
+STYLE_LAYERS = {"relu1_1": 256 / 341, "relu2_1": 64 / 341, "relu3_1": 16 / 341, "relu4_1": 4 / 341, "relu5_1": 1 / 341}
+CONTENT_LAYER = "relu4_2"
+
+
+def random_weights(seed: int, channels: Sequence[int] = (4, 6, 8, 8, 8)) -> dict[str, Tensor]:
+    """Return He-normal weights and small biases for the convolutions up to relu5_1."""
+    random = torch.Generator().manual_seed(seed)
+    weights, inputs = {}, 3
+    for block, _, index in CONVOLUTIONS:
+        outputs = channels[block - 1]
+        spread = math.sqrt(2 / (9 * inputs))
+        weights[f"features.{index}.weight"] = spread * torch.randn(outputs, inputs, 3, 3, generator=random, dtype=torch.float64)
+        weights[f"features.{index}.bias"] = 0.1 * torch.randn(outputs, generator=random, dtype=torch.float64)
+        inputs = outputs
+    return weights
+
+
+def pool(x: Tensor, kind: str) -> Tensor:
+    """Return 2x2 pooling from the four corners of each block, odd last rows and columns dropped."""
+    height, width = x.shape[2] // 2 * 2, x.shape[3] // 2 * 2
+    x = x[..., :height, :width]
+    corners = torch.stack([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)])
+    if kind == "max":
+        return corners.amax(0)
+    if kind == "average":
+        return 2 * corners.mean(0)
+    squares = corners.square().sum(0)
+    zero = squares == 0
+    return 0.78 * torch.where(zero, torch.zeros_like(squares), torch.where(zero, torch.ones_like(squares), squares).sqrt())
+
+
+def features(image: Tensor, weights: Weights, pooling: str, layers: Iterable[str]) -> dict[str, Tensor]:
+    """Return the named features of a picture."""
+    mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64).reshape(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64).reshape(1, 3, 1, 1)
+    x = (image - mean) / std
+    found, last = {}, 1
+    for block, number, index in CONVOLUTIONS:
+        if block != last:
+            x, last = pool(x, pooling), block
+        mode = "replicate" if index == 0 else "constant"
+        x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode), weights[f"features.{index}.weight"], weights[f"features.{index}.bias"])
+        x = torch.where(x > 0, x, torch.zeros_like(x))
+        found[f"relu{block}_{number}"] = x
+    return {layer: found[layer] for layer in layers}
+
+
+def gram(x: Tensor) -> Tensor:
+    """Return F F^T / (h w)."""
+    return torch.einsum("iahw,ibhw->ab", x, x) / (x.shape[2] * x.shape[3])
+
+
+def sqrtm_psd(a: Tensor) -> Tensor:
+    """Return the square root of a symmetric positive semi-definite matrix by its eigendecomposition."""
+    values, vectors = torch.linalg.eigh(a)
+    return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+
+
+class _TraceRoot(torch.autograd.Function):
+    """tr A^1/2, the sum of the roots of the eigenvalues; gradient A^(-1/2) / 2."""
+
+    @staticmethod
+    def forward(ctx, a):  # type: ignore[no-untyped-def]
+        values, vectors = torch.linalg.eigh(a)
+        values = values.clamp(min=0)
+        inverse = torch.where(values > 1e-14 * values.max(), values, torch.inf).pow(-0.5)
+        ctx.save_for_backward(vectors @ torch.diag(inverse / 2) @ vectors.T)
+        return values.sqrt().sum()
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        return grad * ctx.saved_tensors[0]
+
+
+def gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the second raw moment over the pixels."""
+    return x.mean((0, 2, 3)), gram(x)
+
+
+def wasserstein(moments: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+    """Return mean (m - m')^2 + tr(S + S' - 2 (S'^1/2 S S'^1/2)^1/2) / C with 1e-4 on both diagonals."""
+    (mean, second), (target_mean, target_second) = moments, target
+    ridge = 1e-4 * torch.eye(len(mean), dtype=mean.dtype)
+    s = second - mean[:, None] * mean[None, :] + ridge
+    t = target_second - target_mean[:, None] * target_mean[None, :] + ridge
+    root = sqrtm_psd(t)
+    middle = root @ s @ root
+    traces = torch.trace(s) + torch.trace(t) - 2 * _TraceRoot.apply((middle + middle.T) / 2)
+    return ((mean - target_mean) ** 2).mean() + traces / len(mean)
+
+
+def scaled_squared_error(x: Tensor, target: Tensor) -> Tensor:
+    """Return sum d^2 / (sum |d| + 1e-8)."""
+    d = x - target
+    return (d**2).sum() / (d.abs().sum() + 1e-8)
+
+
+def tv(x: Tensor) -> Tensor:
+    """Return the mean of dx^2 + dy^2, forward differences with the edge replicated."""
+    padded = F.pad(x, (0, 1, 0, 1), "replicate")
+    dx = padded[..., :-1, 1:] - padded[..., :-1, :-1]
+    dy = padded[..., 1:, :-1] - padded[..., :-1, :-1]
+    return (dx**2 + dy**2).mean()
+
+
+def nine_point_tv(x: Tensor) -> Tensor:
+    """Return 2 ((mean dx^2 + mean dy^2) / 3 + (mean d1^2 + mean d2^2) / 12)."""
+    p = F.pad(x, (1, 1, 1, 1), "replicate")
+    dx = p[..., 1:-1, 2:] - p[..., 1:-1, 1:-1]
+    dy = p[..., 2:, 1:-1] - p[..., 1:-1, 1:-1]
+    d1 = p[..., 1:, 1:] - p[..., :-1, :-1]
+    d2 = p[..., 1:, :-1] - p[..., :-1, 1:]
+    return 2 * (((dx**2).mean() + (dy**2).mean()) / 3 + ((d1**2).mean() + (d2**2).mean()) / 12)
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a picture resized as content and styles are."""
+    if x.shape[2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+
+
+def scales(low: int, end: int) -> list[int]:
+    """Return round(end / 2^(i/2)) for all i that keep it at `low` or above, ascending."""
+    return sorted({round(end / 2 ** (i / 2)) for i in range(80) if round(end / 2 ** (i / 2)) >= low})
+
+
+def content_size(shape: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Return the size whose long side is `scale`."""
+    long_side = max(shape)
+    return max(1, round(scale * shape[0] / long_side)), max(1, round(scale * shape[1] / long_side))
+
+
+def style_size(shape: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return the size whose long side is at most `longest`."""
+    return shape if max(shape) <= longest else content_size(shape, longest)
+
+
+class Adam:
+    """Adam with moments that can be resized."""
+
+    def __init__(self, step_size: float, beta2: float) -> None:
+        self.step_size, self.beta1, self.beta2 = step_size, 0.9, beta2
+        self.m: Tensor | None = None
+        self.v: Tensor | None = None
+        self.t = 0
+
+    def step(self, x: Tensor, g: Tensor) -> Tensor:
+        """Return the next iterate, clamped to [0, 1]."""
+        m = torch.zeros_like(x) if self.m is None else self.m
+        v = torch.zeros_like(x) if self.v is None else self.v
+        self.t += 1
+        self.m = self.beta1 * m + (1 - self.beta1) * g
+        self.v = self.beta2 * v + (1 - self.beta2) * g**2
+        m_hat = self.m / (1 - self.beta1**self.t)
+        v_hat = self.v / (1 - self.beta2**self.t)
+        return (x - self.step_size * m_hat / (v_hat.sqrt() + 1e-8)).clamp(0, 1)
+
+    def grow(self, size: tuple[int, int]) -> None:
+        """Resize the moments."""
+        if self.m is not None and self.v is not None:
+            self.m = F.interpolate(self.m, size, mode="bicubic", align_corners=False)
+            self.v = F.interpolate(self.v, size, mode="bilinear", align_corners=False).clamp(min=0)
+
+
+@dataclass
+class Run:
+    """What a run went through: losses before each step, by scale; the average at the end of each scale."""
+
+    losses: list[list[float]] = field(default_factory=list)
+    averages: list[Tensor] = field(default_factory=list)
+
+    @property
+    def final(self) -> Tensor:
+        """The result."""
+        return self.averages[-1]
+
+
+def run(
+    content: Tensor, styles: Sequence[Tensor], weights: Weights, *, pooling: str, style_loss: str,
+    style_weights: Sequence[float] | None = None, content_weight: float = 0.015, tv_weight: float = 2.0,
+    min_scale: int, end_scale: int, iterations: int, initial_iterations: int, step_size: float = 0.02,
+    avg_decay: float = 0.99, style_scale_fac: float = 1.0, init: Tensor | None = None,
+) -> Run:  # fmt: skip
+    """Return the losses and averages of a whole run."""
+    given = list(style_weights or [1.0] * len(styles))
+    mix = [w / sum(given) for w in given]
+    is_gram = style_loss == "gram"
+    adam = Adam(step_size, 0.999 if is_gram else 0.99)
+    result = Run()
+    for scale in scales(min_scale, end_scale):
+        size = content_size(tuple(content.shape[2:]), scale)
+        if result.averages:
+            x = F.interpolate(result.final, size, mode="bicubic", align_corners=False).clamp(0, 1)
+            adam.grow(size)
+        else:
+            x = resize(content if init is None else init, size)
+        goal = features(resize(content, size), weights, pooling, [CONTENT_LAYER])[CONTENT_LAYER]
+        seen = [
+            features(resize(s, style_size(tuple(s.shape[2:]), round(scale * style_scale_fac))), weights, pooling, STYLE_LAYERS)
+            for s in styles
+        ]
+        targets = {}
+        for layer in STYLE_LAYERS:
+            moments = [gaussian(f[layer]) for f in seen]
+            targets[layer] = tuple(sum(w * m[k] for w, m in zip(mix, moments, strict=True)) for k in (0, 1))
+        losses, average, count = [], torch.zeros_like(x), 0
+        for _ in range(iterations if result.averages else initial_iterations):
+            x = x.detach().requires_grad_()
+            f = features(x, weights, pooling, [CONTENT_LAYER, *STYLE_LAYERS])
+            if is_gram:
+                loss = content_weight * scaled_squared_error(f[CONTENT_LAYER], goal) + tv_weight * tv(x)
+                for layer, w in STYLE_LAYERS.items():
+                    loss = loss + w * scaled_squared_error(gram(f[layer]), targets[layer][1])
+            else:
+                loss = content_weight * ((f[CONTENT_LAYER] - goal) ** 2).mean() + tv_weight * nine_point_tv(x)
+                for layer, w in STYLE_LAYERS.items():
+                    loss = loss + w * wasserstein(gaussian(f[layer]), targets[layer])
+            (g,) = torch.autograd.grad(loss, x)
+            losses.append(float(loss.detach()))
+            x = adam.step(x.detach(), g)
+            average, count = avg_decay * average + (1 - avg_decay) * x, count + 1
+        result.losses.append(losses)
+        result.averages.append(average / (1 - avg_decay**count))
+    return result

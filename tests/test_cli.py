@@ -1,0 +1,368 @@
+"""The command line as its users meet it, in this process with a tiny network, and as a program where that matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, tiny_weights
+from PIL import Image
+from safetensors.torch import save_file
+
+from style_transfer import cli, images, networks
+from style_transfer.config import Settings
+from style_transfer.errors import SettingsError
+
+SMALL = ["-ms", "32", "-s", "46", "-ii", "4", "-i", "3"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with pictures c.png, s.png, t.jpg and tiny weights w.safetensors, where a tiny VGG stands for VGG-19."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(networks, "VGG19", TINY)
+    rng = np.random.default_rng(0)
+    for name in ("c.png", "s.png", "t.jpg"):
+        Image.fromarray(rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(name)
+    save_file({k: v.float() for k, v in tiny_weights().items()}, "w.safetensors")
+    return tmp_path
+
+
+def command(*more: str) -> list[str]:
+    return ["c.png", "s.png", "--weights", "w.safetensors", *SMALL, *more]
+
+
+def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    """Check that a command ends with `code` and one line that holds `words`."""
+    assert cli.main(argv) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and err.startswith("style_transfer: "), err
+    for word in words:
+        assert word in err, err
+
+
+def test_a_command_of_style_transfer_pytorch_parses_unchanged() -> None:
+    content, styles, settings, options = cli.parse(
+        "c.jpg a.jpg b.jpg -o x.tif -sw 1 2 --devices cuda:0 cuda:1 -r 3 -cw 0.02 -tw 1.5 --optimizer lbfgs -ms 64 -s 1024+ "
+        "-i 100 -ii 200 --save-every 10 -ss 0.01 -ad 0.9 --init style_stats --style-scale-fac 1.5 --style-size 300 "
+        "--pooling max --proof p.icc --web --host 0.0.0.0 --port 9000 --browser firefox".split()
+    )
+    assert (content, styles) == ("c.jpg", ["a.jpg", "b.jpg"])
+    assert settings == Settings(
+        style_weights=(1, 2), devices=("cuda:0", "cuda:1"), random_seed=3, content_weight=0.02, tv_weight=1.5, optimizer="lbfgs",
+        min_scale=64, end_scale="1024+", iterations=100, initial_iterations=200, step_size=0.01, avg_decay=0.9,
+        init="style_stats", style_scale_fac=1.5, style_size=300, pooling="max",
+    )  # fmt: skip
+    assert options == cli.Options(
+        output="x.tif", save_every=10, proof="p.icc", web=True, host="0.0.0.0", port=9000, browser="firefox"
+    )
+
+
+def test_long_names_and_the_lone_browser_flag_parse() -> None:
+    _, _, settings, options = cli.parse(
+        "c s --output o.png --style-weights 1 --random-seed 1 --content-weight 1 --tv-weight 1 --min-scale 9 --end-scale 99 "
+        "--iterations 1 --initial-iterations 1 --step-size 1 --avg-decay 0 --browser".split()
+    )
+    assert (options.browser, settings.end_scale) == ("", "99")
+
+
+def test_defaults_of_the_options() -> None:
+    _, _, settings, options = cli.parse(["c", "s"])
+    assert settings == Settings()
+    assert options == cli.Options()
+    assert (options.output, options.save_every, options.host, options.port) == ("out.png", 50, "127.0.0.1", 8080)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("o.tif", np.uint16), ("o.png", np.uint16), ("o.jpg", np.uint8), ("o.webp", np.uint8)]
+)
+def test_a_run_writes_the_picture_its_recipe_and_says_where(
+    name: str, dtype: type, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(command("-o", name, "--dpi", "300", "-r", "7")) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{name}\n"
+    assert "scale 2 of 2: 46x37, 3 steps" in err
+    assert images.load(name).pixels.shape == (37, 46, 3)
+    recipe = json.loads(Path(f"{name}.json").read_text())
+    assert recipe["finished"] is True
+    assert recipe["settings"]["random_seed"] == 7
+    assert recipe["command"].startswith("style_transfer c.png s.png --weights")
+    inside = json.loads(images.read_metadata(name)["Recipe"])
+    assert inside["settings"] == recipe["settings"] and "command" not in inside
+    assert inside["content"]["sha256"] == recipe["content"]["sha256"]
+    assert sorted(p.name for p in place.iterdir()) == sorted(["c.png", "s.png", "t.jpg", "w.safetensors", name, f"{name}.json"])
+
+
+def test_the_recipe_makes_the_same_picture_again(place: Path) -> None:
+    assert cli.main(command("-o", "a.tif", "--init", "uniform", "-r", "9", "--quiet")) == 0
+    settings = json.loads(Path("a.tif.json").read_text())["settings"]
+    from style_transfer.api import to_pixels, to_tensor
+    from style_transfer.engine import stylize
+
+    content, style = (to_tensor(images.load(p)) for p in ("c.png", "s.png"))
+    *_, last = stylize(content, [style], Settings.from_dict(settings))
+    again = images.quantize(to_pixels(last.image()), np.uint16)
+    assert np.array_equal(images.quantize(images.load("a.tif").pixels, np.uint16), again)
+
+
+def test_quiet_prints_the_path_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(command("--quiet")) == 0
+    assert capsys.readouterr() == ("out.png\n", "")
+
+
+def test_json_prints_each_iteration_and_the_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(command("--json", "-o", "o.png")) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["event"] for e in events] == ["iterate"] * 7 + ["done"]
+    assert events[0]["loss"] == pytest.approx(sum(events[0]["parts"].values()), rel=1e-5)
+    assert events[-1] == {"event": "done", "output": "o.png", "width": 46, "height": 37, "interrupted": False}
+
+
+def test_saving_on_the_way(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    save = images.save
+
+    def spy(path: Path, pixels: np.ndarray, **more: object) -> None:
+        written.append(pixels.shape[:2])
+        save(path, pixels, **more)
+
+    monkeypatch.setattr(images, "save", spy)
+    assert cli.main(command("--save-every", "2", "--quiet")) == 0
+    assert written == [(26, 33)] * 2 + [(37, 46)] * 2  # steps 2 and 4; step 2 and the end
+    written.clear()
+    assert cli.main(command("--save-every", "0", "--quiet")) == 0
+    assert written == [(26, 33), (37, 46)]
+
+
+def test_an_init_file_and_several_styles(place: Path) -> None:
+    assert cli.main(["c.png", "s.png", "t.jpg", "-sw", "2", "1", "--init", "t.jpg", *command("--quiet")[2:]]) == 0
+    assert json.loads(Path("out.png.json").read_text())["init"]["name"] == "t.jpg"
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        (["--pooling", "maximum"], "--pooling"),
+        (["-cw", "nan"], "--content-weight must be finite"),
+        (["-cw", "-1"], "--content-weight must be at least 0"),
+        (["-cw", "abc"], "--content-weight"),
+        (["-sw", "1", "2"], "--style-weights has 2 values for 1 style"),
+        (["-sw", "0"], "sum to 0"),
+        (["-s", "big"], "--end-scale"),
+        (["-s", "16"], "--min-scale 32 is above --end-scale 16"),
+        (["-o", "x.xyz"], ".tif"),
+        (["-o", "c.png"], "also an input"),
+        (["-o", "./s.png"], "also an input"),
+        (["--devices", "gpu"], "this machine has"),
+        (["--devices", "cuda:99"], "'cuda:99' is not there"),
+        (["--init", "grey"], "did you mean 'gray'"),
+        (["--style-layers", "relu4-1"], "did you mean 'relu4_1'"),
+        (["--pol", "3"], "--pol"),
+        (["--dpi", "0"], "--dpi must be above 0"),
+        (["--port", "99999"], "--port"),
+    ],
+)
+def test_wrong_options_exit_2(more: list[str], word: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(command(*more), 2, capsys, word)
+    assert not Path("out.png").exists()
+
+
+def test_no_arguments_exit_2(capsys: pytest.CaptureFixture[str]) -> None:
+    fails([], 2, capsys, "content", "--help")
+
+
+def test_output_linked_to_an_input_exits_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.link("c.png", "linked.png")
+    fails(command("-o", "linked.png"), 2, capsys, "also an input")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("none.png", "none.png"),
+        (".", "folder"),
+        ("empty.png", "empty"),
+        ("page.png", "HTML"),
+        ("cut.jpg", "cut.jpg"),
+        ("tiny.png", "needs at least 16"),
+    ],
+)
+def test_wrong_pictures_exit_3_before_weights_load(
+    content: str, words: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("empty.png").write_bytes(b"")
+    Path("page.png").write_text("<html><body>no</body></html>")
+    Path("cut.jpg").write_bytes(Path("t.jpg").read_bytes()[:700])
+    Image.new("RGB", (200, 1)).save("tiny.png")
+    monkeypatch.setattr(networks, "load", lambda *a, **k: pytest.fail("the weights were loaded"))
+    Path("out.png").write_bytes(b"old")
+    fails([content, *command()[1:]], 3, capsys, words)
+    fails(["c.png", content, *command()[2:]], 3, capsys)
+    assert Path("out.png").read_bytes() == b"old"
+
+
+def test_wrong_weights_exit_4(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out.png").write_bytes(b"old")
+    Path("w.safetensors").write_bytes(b"nothing")
+    fails(command(), 4, capsys, "w.safetensors")
+    fails([*command()[:3], "none.pth"], 4, capsys, "none.pth", "no such file")
+    assert Path("out.png").read_bytes() == b"old"
+
+
+def test_output_that_cannot_be_written_exits_6(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(command("-o", "no/such/folder.png"), 6, capsys, "no/such")
+    Path("folder.png").mkdir()
+    fails(command("-o", "folder.png"), 6, capsys, "folder.png")
+    if os.geteuid() != 0:
+        locked = Path("locked")
+        locked.mkdir()
+        locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        fails(command("-o", "locked/x.png"), 6, capsys, "locked")
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(["a\x1b[31m\nb.png", "s.png"], 3, capsys, "a\\x1b[31m\\nb.png")
+
+
+def test_ctrl_c_writes_the_picture_and_says_so(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from style_transfer.observers.console import TimeLeft
+
+    update = TimeLeft.update
+
+    def press(self: TimeLeft, index: int, step: int, seconds: float) -> float:
+        if (index, step) == (1, 2):
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, index, step, seconds)
+
+    monkeypatch.setattr(TimeLeft, "update", press)
+    before = signal.getsignal(signal.SIGINT)
+    assert cli.main(command("-o", "o.tif")) == 130
+    out, err = capsys.readouterr()
+    assert out == "o.tif\n"
+    assert "stopped at 46x37, iteration 2 of 3; the picture so far is in o.tif" in err
+    assert images.load("o.tif").pixels.shape == (37, 46, 3)
+    assert json.loads(Path("o.tif.json").read_text())["finished"] is False
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_live_page_serves_the_picture_while_painting(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import urllib.request
+
+    seen: dict[str, object] = {}
+
+    def look() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and "url" not in seen:
+            time.sleep(0.02)
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        opener.open(str(seen["url"]), timeout=5).close()
+        while time.monotonic() < deadline:
+            try:
+                with opener.open(str(seen["url"]).split("?")[0] + "image", timeout=5) as answer:
+                    seen["image"] = answer.read()
+                    return
+            except OSError:
+                time.sleep(0.05)
+
+    def look_and_stop() -> None:
+        try:
+            look()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    from style_transfer.observers.web import WebObserver
+
+    start = WebObserver.start
+
+    def started(self: WebObserver) -> str:
+        seen["url"] = start(self)
+        return str(seen["url"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WebObserver, "start", started)
+        thread = threading.Thread(target=look_and_stop)
+        thread.start()
+        argv = command("--web", "--port", "0")
+        argv[argv.index("-ii") + 1] = "100000"
+        assert cli.main(argv) == 130
+        thread.join()
+    assert isinstance(seen["image"], bytes) and seen["image"][:2] == b"\xff\xd8"
+    assert "watch it at http://127.0.0.1:" in capsys.readouterr().err
+
+
+def test_the_python_api(place: Path) -> None:
+    from style_transfer import StyleTransfer
+
+    content, style = Image.open("c.png"), Image.open("s.png")
+    seen = []
+    st = StyleTransfer(devices=["cpu"], pooling="max", weights="w.safetensors")
+    with pytest.raises(SettingsError, match="call stylize first"):
+        st.get_image()
+    about = {"min_scale": 32, "end_scale": 46, "initial_iterations": 3, "iterations": 2}
+    result = st.stylize(content, [style, style], style_weights=[1, 3], callback=seen.append, **about)
+    assert (result.size, result.mode, len(seen)) == ((46, 37), "RGB", 5)
+    assert st.get_image("np_uint16").dtype == np.uint16
+    assert st.get_image_tensor().shape == (3, 37, 46)
+    assert abs(np.asarray(result) / 255 - st.get_image("np_uint16") / 65535).max() < 0.5 / 255 + 1e-6
+    st.stylize(content, [style], init=style, **about)
+    for wrong in ({"iterations": 0}, {"pooling": "max"}, {"contentweight": 1}, {"init": "file.png"}):
+        with pytest.raises(SettingsError):
+            st.stylize(content, [style], **wrong)
+    with pytest.raises(SettingsError, match="np_uint16"):
+        st.get_image("uint8")
+
+
+def program(*argv: str) -> list[str]:
+    """Return the command that runs the program with the tiny network in VGG-19's place."""
+    code = """if True:
+        import sys, conftest
+        from style_transfer import cli, networks
+        networks.VGG19 = conftest.TINY
+        sys.exit(cli.main(sys.argv[1:]))"""
+    return [sys.executable, "-c", code, *argv]
+
+
+def environment() -> dict[str, str]:
+    here = Path(__file__).parent
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
+
+
+def test_a_pipe_that_closes_early_ends_nothing(place: Path) -> None:
+    line = " ".join(["exec", *("'" + w.replace("'", "'\\''") + "'" for w in program(*command("--json")))])
+    done = subprocess.run(f"({line}) | head -n 1", shell=True, capture_output=True, text=True, env=environment(), check=True)
+    assert done.stderr == "" or "Traceback" not in done.stderr
+    assert json.loads(done.stdout)["event"] == "iterate"
+    assert Path("out.png").exists()
+
+
+def test_a_real_ctrl_c_leaves_a_whole_picture(place: Path) -> None:
+    argv = command("-o", "o.tif", "--json")
+    argv[argv.index("-ii") + 1] = "100000"
+    running = subprocess.Popen(program(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+    assert running.stdout is not None
+    running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err
+    assert images.load("o.tif").pixels.shape == (26, 33, 3)
+
+
+def test_torch_default_dtype_is_left_alone(place: Path) -> None:
+    assert cli.main(command("--quiet")) == 0
+    assert torch.get_default_dtype() == torch.float32

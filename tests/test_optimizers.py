@@ -1,0 +1,113 @@
+"""Optimizers and the average, against torch's own and hand-worked values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from style_transfer.optimizers import LBFGS, Adam, Average, resize
+
+
+def quadratic(x: torch.Tensor) -> torch.Tensor:
+    scale = torch.linspace(0.1, 3, x.numel(), dtype=x.dtype).view_as(x)
+    return (scale * (x - 0.4).square()).sum() + (x[..., 1:] * x[..., :-1]).sum() * 0.05
+
+
+def start(seed: int = 0) -> torch.Tensor:
+    return torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def gradient(x: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.grad(quadratic(x), x)[0]
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.9, 0.99)])
+def test_adam_is_torchs_adam_with_clamping(betas: tuple[float, float]) -> None:
+    ours, theirs = start().requires_grad_(), start().requires_grad_()
+    adam = Adam(step_size=0.05, betas=betas)
+    torchs = torch.optim.Adam([theirs], lr=0.05, betas=betas)
+    for _ in range(30):
+        ours.grad = gradient(ours)
+        adam.step(ours)
+        theirs.grad = gradient(theirs)
+        torchs.step()
+        theirs.data.clamp_(0, 1)
+        assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_adam_clamps_to_the_range_of_pixels() -> None:
+    x = torch.tensor([[[[0.001, 0.999]]]], requires_grad=True)
+    x.grad = torch.tensor([[[[1.0, -1.0]]]])
+    Adam(step_size=0.5).step(x)
+    assert x.flatten().tolist() == [0, 1]
+
+
+def test_adam_moves_to_another_size_with_its_moments_and_step_count() -> None:
+    x = start().requires_grad_()
+    adam = Adam(step_size=0.02)
+    for _ in range(3):
+        x.grad = gradient(x) * 100
+        adam.step(x)
+    moved = adam.moved_to((7, 10))
+    assert moved.steps == 3
+    assert moved.first is not None and moved.second is not None
+    assert adam.first is not None and adam.second is not None
+    assert torch.equal(moved.first, F.interpolate(adam.first, (7, 10), mode="bicubic", align_corners=False))
+    assert torch.equal(moved.second, F.interpolate(adam.second, (7, 10), mode="bilinear", align_corners=False))
+    assert moved.second.min() >= 0
+
+
+def test_lbfgs_is_torchs_with_one_evaluation_a_step() -> None:
+    ours, theirs = start().requires_grad_(), start().requires_grad_()
+    lbfgs = LBFGS(history=10)
+    torchs = torch.optim.LBFGS([theirs], max_iter=1, history_size=10, tolerance_grad=-1, tolerance_change=-1)
+
+    def closure() -> torch.Tensor:
+        theirs.grad = gradient(theirs)
+        return quadratic(theirs)
+
+    for _ in range(25):
+        ours.grad = gradient(ours)
+        lbfgs.step(ours)
+        torchs.step(closure)
+        assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-9)
+    assert quadratic(ours) < 1e-2 * quadratic(start()) or gradient(ours).norm() < 1e-3 * gradient(start().requires_grad_()).norm()
+
+
+def test_lbfgs_does_not_stop_on_tiny_gradients() -> None:
+    x = start().requires_grad_()
+    lbfgs = LBFGS()
+    for _ in range(40):
+        x.grad = gradient(x) * 1e-9
+        lbfgs.step(x)
+    assert gradient(x).norm() < 1e-2 * gradient(start().requires_grad_()).norm()
+
+
+def test_lbfgs_survives_a_zero_gradient() -> None:
+    x = start().requires_grad_()
+    lbfgs = LBFGS()
+    for _ in range(3):
+        x.grad = torch.zeros_like(x)
+        lbfgs.step(x)
+    assert torch.equal(x.detach(), start())
+
+
+def test_average_by_hand() -> None:
+    average = Average(0.9)
+    average.update(torch.tensor([1.0]))
+    assert average.value().item() == pytest.approx(1)
+    average.update(torch.tensor([3.0]))
+    assert average.value().item() == pytest.approx((0.09 * 1 + 0.1 * 3) / 0.19)
+
+
+def test_average_without_decay_is_the_last_iterate() -> None:
+    average = Average(0.0)
+    for value in (1.0, 5.0):
+        average.update(torch.tensor([value]))
+    assert average.value().item() == 5
+
+
+def test_resize_to_the_same_size_is_the_same_tensor() -> None:
+    x = start()
+    assert resize(x, (5, 7), antialias=True) is x
