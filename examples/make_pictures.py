@@ -204,7 +204,7 @@ def paint(rng: np.random.Generator, under: Array, angle: Array, layers: list[tup
             here = at.copy()
             for _ in range(int(length * rng.uniform(0.6, 1.3))):
                 i, j = int(np.clip(here[1], 0, height - 1)), int(np.clip(here[0], 0, width - 1))
-                here = here + (np.cos(angle[i, j]), np.sin(angle[i, j]))
+                here = here + np.array([np.cos(angle[i, j]), np.sin(angle[i, j])])
                 path.append(here)
             i, j = int(np.clip(at[1], 0, height - 1)), int(np.clip(at[0], 0, width - 1))
             bristles = np.convolve(rng.normal(0, 1, int(broad * 2.2) + 2), (0.3, 0.4, 0.3), "same").clip(-1, 1)
