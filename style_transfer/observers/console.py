@@ -113,8 +113,8 @@ class Bar(Quiet):
         self.shown = 0.0
         self.bar = None
         if self.stream.isatty():
-            bar_format = "{desc} {percentage:3.0f}%|{bar}|{postfix}"
-            self.bar = tqdm(total=total, file=self.stream, bar_format=bar_format, dynamic_ncols=True, leave=True)
+            bar_format = "{desc} {percentage:3.0f}%|{bar}| {unit}"
+            self.bar = tqdm(total=total, unit="", file=self.stream, bar_format=bar_format, dynamic_ncols=True, leave=True)
 
     def update(self, iterate: Iterate, left: float) -> None:
         """Redraw the bar if it is time, or print the line of a scale that ended."""
@@ -132,7 +132,7 @@ class Bar(Quiet):
             return
         self.shown = now
         self.bar.set_description_str(f"{width}x{height} {iterate.step}/{iterate.steps}", refresh=False)
-        self.bar.set_postfix_str(f"loss {float(iterate.loss):.4g}, {clock(left)} left", refresh=False)
+        self.bar.unit = f"loss {float(iterate.loss):.4g}, {clock(left)} left"
         self.bar.n = iterate.done
         self.bar.refresh()
 
