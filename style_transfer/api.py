@@ -34,20 +34,30 @@ def to_pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
 class StyleTransfer:
     """Stylizes pictures, the network loaded once.
 
-    `devices` are one or two names such as "cuda:0" (the first device that computes right if left out), `pooling` is
-    "average", "max" or "l2", `weights` a local file of VGG-19's weights (torchvision's if left out). Raises
-    `SettingsError`, `WeightsError` or `DeviceError`. The network is loaded at the first `stylize`.
+    `devices` are names such as "cuda:0" (the first device that computes right if left out), `pooling` is
+    "average", "max" or "l2", `network` is "vgg19", "compact" or "auto" (VGG-19 if it can be had), `weights` a local file
+    for it. The network is loaded at the first `stylize`. Raises `SettingsError`, `WeightsError` or `DeviceError`.
     """
 
-    def __init__(self, devices: Sequence[str] | None = None, pooling: str = "average", *, weights: str | None = None) -> None:
-        self.settings = Settings(devices=None if devices is None else tuple(map(str, devices)), pooling=pooling, weights=weights)
-        self._network: Network | None = None
+    def __init__(
+        self,
+        devices: Sequence[str] | None = None,
+        pooling: str = "average",
+        *,
+        network: str = "auto",
+        weights: str | None = None,
+        sharding: str = "tiles",
+        split: str | None = None,
+    ) -> None:
+        names = None if devices is None else tuple(map(str, devices))
+        self.settings = Settings(devices=names, pooling=pooling, network=network, weights=weights, sharding=sharding, split=split)
+        self._networks: Sequence[Network] | None = None
         self._last: Iterate | None = None
 
     def stylize(
         self,
         content_image: Image.Image,
-        style_images: Sequence[Image.Image],
+        style_images: Sequence[Image.Image] | Image.Image,
         *,
         init: str | Image.Image = "content",
         callback: Callable[[Iterate], object] | None = None,
@@ -66,15 +76,16 @@ class StyleTransfer:
             start, init = to_tensor(images.from_pil(init)), "content"
         elif init not in INITS:
             raise SettingsError(f"init {init!r} is not one of {', '.join(INITS)}; or give a PIL picture")
-        for name in ("devices", "pooling", "weights"):
+        for name in ("devices", "pooling", "network", "sharding", "split", "weights"):
             if name in settings:
                 raise SettingsError(f"{name} belongs to StyleTransfer(...), not to stylize(...)")
         merged = Settings.from_dict(self.settings.as_dict() | settings | {"init": init})
         content = to_tensor(images.from_pil(content_image))
-        styles = [to_tensor(images.from_pil(style)) for style in style_images]
-        if self._network is None:
-            self._network = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
-        for iterate in stylize(content, styles, merged, network=self._network, init=start):
+        given = [style_images] if isinstance(style_images, Image.Image) else style_images
+        styles = [to_tensor(images.from_pil(style)) for style in given]
+        if self._networks is None:
+            self._networks = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
+        for iterate in stylize(content, styles, merged, networks=self._networks, init=start):
             self._last = iterate
             if callback is not None:
                 callback(iterate)
@@ -90,8 +101,8 @@ class StyleTransfer:
     def get_image(self, image_type: str = "pil") -> Any:
         """Return the averaged picture so far: "pil" for an 8-bit PIL picture, "np_uint16" for a uint16 array (H, W, 3)."""
         pixels = to_pixels(self.get_image_tensor()[None])
-        if image_type == "pil":
+        if image_type.lower() == "pil":
             return images.to_pil(pixels)
-        if image_type == "np_uint16":
+        if image_type.lower() == "np_uint16":
             return images.quantize(pixels, np.uint16)
         raise SettingsError(f"image_type {image_type!r} is not one of pil, np_uint16")

@@ -12,14 +12,23 @@ import platform
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
-from .config import INITS, Option, Settings, flag_name, option, options_of, validate_fields
-from .errors import DeviceError, ImageError, OutputError, SettingsError, StyleTransferError, WeightsError, near_miss
+from .config import INITS, Option, Settings, check_not_empty, flag_name, option, options_of, validate_fields
+from .errors import (
+    DeviceError,
+    ImageError,
+    MemoryLimitError,
+    OutputError,
+    SettingsError,
+    StyleTransferError,
+    WeightsError,
+    near_miss,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,16 +38,21 @@ if TYPE_CHECKING:
     from .networks.graph import Network
     from .observers.console import Observer
     from .observers.web import WebObserver
+    from .schedule import Size, Stage
 
 EXIT_CODES: dict[type[BaseException], int] = {
     SettingsError: 2,
     ImageError: 3,
     WeightsError: 4,
+    MemoryLimitError: 5,
     OutputError: 6,
     DeviceError: 8,
     KeyboardInterrupt: 130,
 }
 """The exit code of each class of error. 0 is success, 1 a bug."""
+
+LIBRARIES = ("torch", "numpy", "pillow", "tifffile", "imagecodecs")
+"""The libraries whose versions can change a picture; they go into its metadata."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,14 +61,15 @@ class Options:
 
     output: str = option("out.png", "the result; .tif .tiff .png have 16 bits per channel, .jpg .jpeg .webp 8", short="-o",
         metavar="FILE")  # fmt: skip
-    dpi: float = option(72.0, "resolution written into the result, in dots per inch", kind=float, above=0.0, maximum=1e6)
+    dpi: float = option(72.0, "resolution written into the result, in dots per inch", kind=float, minimum=0.1, maximum=65535.0)
     save_every: int = option(50, "write the picture every so many iterations (0: only at the end of each scale)", kind=int,
         minimum=0)  # fmt: skip
     proof: str | None = option(None, "CMYK ICC profile to soft-proof the input pictures with", metavar="PROFILE")
     max_pixels: int = option(500_000_000, "largest input picture that is read, in pixels", kind=int, minimum=1)
+    dry_run: bool = option(False, "print scales, sizes, tiles, memory, disk and estimated time, and do nothing", flag=True)
     web: bool = option(False, "show the picture on a live page while it is painted", flag=True)
     host: str = option("127.0.0.1", "address of the live page; only this machine can see it unless this is changed",
-        metavar="ADDRESS")  # fmt: skip
+        metavar="ADDRESS", check=check_not_empty)  # fmt: skip
     port: int = option(8080, "port of the live page", kind=int, minimum=0, maximum=65535)
     browser: str | None = option(None, "open the live page in a browser, the usual one or the one named", optional_word=True,
         metavar="NAME")  # fmt: skip
@@ -178,15 +193,19 @@ class Run:
         self.argv = list(argv)
         self.content_path, self.style_paths, self.settings, self.options = parse(argv)
         self.output = Path(self.options.output)
-        self.started = time.time()
+        self.saved: Size | None = None
 
     def __call__(self) -> int:
         """Do the work and return the exit code."""
         from .observers.console import Quiet
 
         notes = Quiet()
+
+        def say(remark: str) -> None:
+            notes.say(one_line(f"style_transfer: note: {remark}"))
+
         self._check_output()
-        content, styles, init = self._load_pictures(notes)
+        content, styles, init = self._load_pictures(say)
         stages = self._check_sizes(content, styles)
 
         from . import devices, networks
@@ -194,9 +213,11 @@ class Run:
 
         chosen, remarks = devices.resolve(self.settings.devices)
         for remark in remarks:
-            notes.say(f"style_transfer: note: {remark}")
-        network = networks.load(self.settings, chosen, progress=not self.options.quiet)
-        self.recipe = self._recipe(network, stages)
+            say(remark)
+        loaded = networks.load(self.settings, chosen, progress=not self.options.quiet, say=say)
+        if self.options.dry_run:
+            return self._dry_run(loaded, stages)
+        self.recipe = self._recipe(loaded, stages)
 
         from .engine import stylize
 
@@ -204,15 +225,41 @@ class Run:
             to_tensor(content),
             [to_tensor(style) for style in styles],
             dataclasses.replace(self.settings, init="content") if init is not None else self.settings,
-            network=network,
+            networks=loaded,
             init=None if init is None else to_tensor(init),
         )
         return self._paint(iterates, sum(stage.work for stage in stages))
+
+    def _dry_run(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> int:
+        """Print what each scale is expected to take."""
+        from . import memory
+        from .engine import choose_limits
+        from .observers.console import clock
+
+        rows, total = [], 0.0
+        for stage in stages:
+            limits = choose_limits(loaded, stage.size, self.settings)
+            found = memory.estimate(loaded, stage.size, self.settings, limits)
+            total += found.seconds * stage.steps
+            (height, width), tiles = stage.size, " + ".join(map(str, found.tiles))
+            time = f"{clock(found.seconds * stage.steps)} ({found.seconds:.3g} s each)"
+            rows.append((f"{width}x{height}", str(stage.steps), tiles, memory.show_bytes(found.bytes), time))
+        height, width = stages[-1].size
+        disk = memory.show_bytes(width * height * 3 * 2)
+        heads = ("size", "steps", "tiles", "memory", "time")
+        widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+        for row in (heads, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        network = loaded[0]
+        places = ", ".join(str(device) for each in loaded for device in each.devices)
+        print(f"{network.spec.name} on {places}; about {clock(total)} in all; {self.output} takes at most {disk} of disk")
+        return 0
 
     def _check_output(self) -> None:
         from . import images
 
         images.check_output(self.output)
+        images.check_text_output(self._sidecar)
         inputs = [self.content_path, *self.style_paths]
         inputs += [path for path in (self.settings.weights, self.options.proof) if path]
         inputs += [self.settings.init] if self.settings.init not in INITS else []
@@ -225,14 +272,14 @@ class Run:
     def _sidecar(self) -> Path:
         return self.output.with_name(self.output.name + ".json")
 
-    def _load_pictures(self, notes: Observer) -> tuple[Picture, list[Picture], Picture | None]:
+    def _load_pictures(self, say: Callable[[str], None]) -> tuple[Picture, list[Picture], Picture | None]:
         from . import images
 
         def load(path: str) -> Picture:
             picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels)
             if not self.options.quiet:
                 for note in picture.notes:
-                    notes.say(one_line(f"style_transfer: note: {path}: {note}"))
+                    say(f"{path}: {note}")
             return picture
 
         init = self.settings.init
@@ -244,19 +291,21 @@ class Run:
         styles = [load(path) for path in self.style_paths]
         return content, styles, None if init in INITS else load(init)
 
-    def _check_sizes(self, content: Picture, styles: Sequence[Picture]) -> Sequence[Any]:
+    def _check_sizes(self, content: Picture, styles: Sequence[Picture]) -> Sequence[Stage]:
         from . import images
-        from .networks import VGG19
+        from .networks import layout
         from .schedule import plan
 
-        VGG19.check_layers(self.settings)
+        spec = layout(self.settings)
+        spec.check_layers(self.settings)
+        spec.check_split(self.settings)
         (height, width), *style_sizes = ((p.pixels.shape[0], p.pixels.shape[1]) for p in (content, *styles))
         stages = plan((height, width), style_sizes, self.settings)
-        VGG19.check_stages(stages, self.settings)
+        spec.check_stages(stages, self.settings)
         images.check_output(self.output, stages[-1].size)
         return stages
 
-    def _recipe(self, network: Network, stages: Sequence[Any]) -> dict[str, Any]:
+    def _recipe(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> dict[str, Any]:
         """Return what is needed to make the picture again."""
         import torch
 
@@ -265,6 +314,7 @@ class Run:
         def described(path: str) -> dict[str, str]:
             return {"name": Path(path).name, "sha256": digest(Path(path))}
 
+        network = loaded[0]
         recipe: dict[str, Any] = {
             "program": f"style_transfer {__version__}",
             "command": shlex.join(["style_transfer", *self.argv]),
@@ -272,9 +322,10 @@ class Run:
             "dpi": self.options.dpi,
             "content": described(self.content_path),
             "styles": [described(path) for path in self.style_paths],
-            "network": {"name": network.spec.name, "weights": network.source},
-            "devices": [str(device) for device in network.devices],
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "network": {"name": network.spec.name, "weights": network.source, "note": network.note},
+            "devices": [str(device) for each in loaded for device in each.devices],
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
             "scales": [{"width": s.size[1], "height": s.size[0], "steps": s.steps} for s in stages],
         }
         for name, path in (("init", self.settings.init), ("proof", self.options.proof)):
@@ -315,6 +366,9 @@ class Run:
                 for iterate in iterates:
                     clock = clock or TimeLeft(iterate.stages)
                     left = clock.update(iterate.index, iterate.step, iterate.seconds)
+                    if iterate.step == 1 and sum(iterate.tiles) > 1 and not self.options.quiet:
+                        height, width = iterate.size
+                        observer.say(f"{width}x{height} is worked on in {' + '.join(map(str, iterate.tiles))} tiles")
                     observer.update(iterate, left)
                     if page is not None:
                         page.update(page_state(iterate, left), functools.partial(pixels_of, iterate))
@@ -322,11 +376,13 @@ class Run:
                         break
                     every = self.options.save_every
                     if not iterate.ends_run and (iterate.ends_scale or (every and iterate.step % every == 0)):
-                        self._write(iterate, finished=False)
+                        self._write_if_possible(iterate, observer)
                 if iterate is not None:
-                    self._write(iterate, finished=not interrupt.asked)
+                    stopped = not iterate.ends_run
+                    self._write(iterate, finished=not stopped)
                     if page is not None:
-                        page.update(page_state(iterate, 0) | {"done": True}, functools.partial(pixels_of, iterate))
+                        last = page_state(iterate, 0) | {"done": True, "stopped": stopped}
+                        page.update(last, functools.partial(pixels_of, iterate))
         finally:
             observer.close()
             if page is not None:
@@ -336,10 +392,10 @@ class Run:
         if isinstance(observer, JSONLines):
             height, width = iterate.size
             observer.emit({"event": "done", "output": str(self.output), "width": width, "height": height,
-                           "interrupted": interrupt.asked})  # fmt: skip
+                           "interrupted": not iterate.ends_run})  # fmt: skip
         else:
             print_path(self.output)
-        if interrupt.asked:
+        if not iterate.ends_run:
             height, width = iterate.size
             observer.say(
                 f"style_transfer: stopped at {width}x{height}, iteration {iterate.step} of {iterate.steps}; "
@@ -347,6 +403,13 @@ class Run:
             )
             return EXIT_CODES[KeyboardInterrupt]
         return 0
+
+    def _write_if_possible(self, iterate: Iterate, observer: Observer) -> None:
+        """Write the picture so far; a failure, such as a full disk, is told and does not end the run."""
+        try:
+            self._write(iterate, finished=False)
+        except OutputError as error:
+            observer.say(one_line(f"style_transfer: note: {error}; the run goes on without saving this iteration"))
 
     def _write(self, iterate: Iterate, *, finished: bool) -> None:
         """Write the picture and OUTPUT.json beside it."""
@@ -369,6 +432,7 @@ class Run:
             "memory_bytes": iterate.memory,
         }
         images.write_text(self._sidecar, json.dumps(report, indent=2) + "\n")
+        self.saved = iterate.size
 
 
 def same_file(a: Path, b: Path) -> bool:
@@ -406,16 +470,28 @@ def print_path(path: Path) -> None:
     """Print the output's path on standard output; a reader that has gone is no error."""
     try:
         print(path, flush=True)
+    except UnicodeEncodeError:
+        print(str(path).encode("ascii", "backslashreplace").decode(), flush=True)
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    run: Run | None = None
     try:
-        return Run(sys.argv[1:] if argv is None else argv)()
+        run = Run(sys.argv[1:] if argv is None else argv)
+        return run()
     except (StyleTransferError, KeyboardInterrupt) as error:
-        text = "stopped before the first picture; nothing was written" if isinstance(error, KeyboardInterrupt) else str(error)
+        text = "stopped" if isinstance(error, KeyboardInterrupt) else str(error)
+        if run is not None and run.saved is not None:
+            height, width = run.saved
+            text += f"; {run.output} has the picture at {width}x{height}"
+        elif isinstance(error, KeyboardInterrupt):
+            text += "; nothing was written"
         with contextlib.suppress(OSError, ValueError):
             print(f"style_transfer: {one_line(text)}", file=sys.stderr, flush=True)
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .errors import SettingsError, near_miss
 
 INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats")
 MAX_SCALE = 1_000_000
+MAX_WEIGHT = 1e9
 END_SCALE = re.compile(r"([0-9]{1,7})(\+?)")
 
 
@@ -52,11 +54,12 @@ class Option:
                 raise SettingsError(f"{name} is on or off: True or False, not {value!r}")
             return value
         if self.many:
-            if isinstance(value, str):
+            if isinstance(value, str | numbers.Number) or not isinstance(value, Iterable):
                 value = (value,)
-            if not value:
+            found = tuple(self._one(name, item) for item in value)
+            if not found:
                 raise SettingsError(f"{name} needs at least one value")
-            return tuple(self._one(name, item) for item in value)
+            return found
         return self._one(name, value)
 
     def _one(self, name: str, value: Any) -> Any:
@@ -70,10 +73,11 @@ class Option:
             self.check(name, value)
         return value
 
-    def _number(self, name: str, value: Any) -> float:
+    def _number(self, name: str, given: Any) -> float:
         whole = self.kind is int
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise SettingsError(f"{name} must be a number, not {value!r}")
+        if isinstance(given, bool) or not isinstance(given, numbers.Real):  # NumPy's numbers are
+            raise SettingsError(f"{name} must be a number, not {given!r}")
+        value = int(given) if isinstance(given, numbers.Integral) else float(given)
         if not math.isfinite(value):
             raise SettingsError(f"{name} must be finite, not {value}")
         if whole and value != int(value):
@@ -125,9 +129,30 @@ def _check_end_scale(name: str, value: str) -> None:
         raise SettingsError(f"{name} must be a number of pixels from 1 to {MAX_SCALE}, with or without a +, not {value!r}")
 
 
-def _check_not_empty(name: str, value: str) -> None:
+def check_not_empty(name: str, value: str) -> None:
+    """Raise `SettingsError` for an empty text, such as an unset variable of a shell."""
     if not value:
         raise SettingsError(f"{name} must not be empty")
+
+
+def _check_tile(name: str, value: str) -> None:
+    if value not in ("auto", "off") and not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_SCALE):
+        raise SettingsError(f"{name} must be auto, off or a number of pixels, not {value!r}{near_miss(value, ('auto', 'off'))}")
+
+
+def _check_memory(name: str, value: str) -> None:
+    parse_bytes(name, value)
+
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def parse_bytes(name: str, text: str) -> int:
+    """Return the bytes that a text such as 6GB, 512M or 1.5GiB stands for. Raises `SettingsError`."""
+    match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([KMGT]?I?)B?\s*", text.upper())
+    if match is None or match[2] not in UNITS or not (found := round(float(match[1]) * UNITS[match[2]])):
+        raise SettingsError(f"{name} must be an amount of memory such as 6GB or 800MB, not {text!r}")
+    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,12 +166,21 @@ class Settings:
         None, "factors of the styles in their average, normalised to sum 1 (equal if left out)",
         short="-sw", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
     devices: tuple[str, ...] | None = option(
-        None, "one or two devices, such as cpu, cuda:1 or cuda:0 cuda:1; with two, the first block of the network "
-        "runs on the first (the first device that is there and computes right if left out)",
-        many=True, metavar="DEVICE", check=_check_not_empty)  # fmt: skip
+        None, "devices to work on, such as cpu, cuda:1 or cuda:0 cuda:1 (the first that is there and computes right if left out)",
+        many=True, metavar="DEVICE", check=check_not_empty)  # fmt: skip
+    sharding: str = option("tiles", "how several devices share the work: tiles, each takes its share of the picture; or layers, "
+        "each takes its share of the network", words=("tiles", "layers"))  # fmt: skip
+    split: str | None = option(None, "with --sharding layers, the layers at which the second and later devices begin, "
+        "such as relu2_1,relu4_1 (where memory balances if left out)", metavar="LAYERS", check=check_not_empty)  # fmt: skip
+    tile: str = option("auto", "largest tile, as the side in pixels of what it answers for; auto, as large as memory allows; "
+        "or off, always the whole picture", check=_check_tile, metavar="PIXELS")  # fmt: skip
+    memory: str | None = option(None, "memory to stay within on each device, such as 6GB (most of what is free if left out)",
+        check=_check_memory, metavar="LIMIT")  # fmt: skip
     random_seed: int = option(0, "seed of the random numbers", short="-r", kind=int, minimum=0, maximum=2**63 - 1)
-    content_weight: float = option(0.015, "how much of the content picture is kept", short="-cw", kind=float, minimum=0.0)
-    tv_weight: float = option(2.0, "how strongly the picture is smoothed (total variation)", short="-tw", kind=float, minimum=0.0)
+    content_weight: float = option(0.015, "how much of the content picture is kept", short="-cw", kind=float, minimum=0.0,
+        maximum=MAX_WEIGHT)  # fmt: skip
+    tv_weight: float = option(2.0, "how strongly the picture is smoothed (total variation)", short="-tw", kind=float, minimum=0.0,
+        maximum=MAX_WEIGHT)  # fmt: skip
     style_loss: str = option("gram", "what is compared of the style: Gram matrices, or the Wasserstein-2 distance of "
         "Gaussians fitted to the features", words=("gram", "wasserstein"))  # fmt: skip
     optimizer: str = option("adam", "optimizer of the picture", words=("adam", "lbfgs"))
@@ -157,7 +191,7 @@ class Settings:
     initial_iterations: int = option(1000, "iterations at the first scale", short="-ii", kind=int, minimum=1, maximum=10**9)
     step_size: float = option(0.02, "Adam's step size, for pixels in [0, 1]", short="-ss", kind=float, above=0.0, maximum=1e6)
     avg_decay: float = option(0.99, "decay of the average of the iterates", short="-ad", kind=float, minimum=0.0, below=1.0)
-    init: str = option("content", f"the picture to start from: {', '.join(INITS)}, or a picture file", check=_check_not_empty)
+    init: str = option("content", f"the picture to start from: {', '.join(INITS)}, or a picture file", check=check_not_empty)
     style_scale_fac: float = option(1.0, "size of the styles relative to the scale", kind=float, above=0.0, maximum=1e6)
     style_size: int | None = option(None, "fixed long side of the styles, instead of one that grows with the scale",
         kind=int, minimum=1, maximum=MAX_SCALE)  # fmt: skip
@@ -169,12 +203,15 @@ class Settings:
     style_layer_weights: tuple[float, ...] | None = option(
         None, "one weight for each style layer, normalised to sum 1 (256 64 16 4 1 for the default layers; "
         "each a quarter of the one before)", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
-    weights: str | None = option(None, "file with VGG-19's weights, .safetensors or .pth with torchvision's key names "
-        "(torchvision's own, downloaded once, if left out)", metavar="FILE", check=_check_not_empty)  # fmt: skip
+    network: str = option("auto", "the network that judges the picture: vgg19; compact, built in and several times faster; "
+        "or auto, vgg19 if its weights are there or can be downloaded, else compact",
+        words=("auto", "vgg19", "compact"))  # fmt: skip
+    weights: str | None = option(None, "file with the network's weights, .safetensors or .pth with torchvision's key names "
+        "(left out: torchvision's own for vgg19, downloaded once)", metavar="FILE", check=check_not_empty)  # fmt: skip
 
     def __post_init__(self) -> None:
-        if isinstance(self.end_scale, int) and not isinstance(self.end_scale, bool):
-            object.__setattr__(self, "end_scale", str(self.end_scale))
+        if isinstance(self.end_scale, numbers.Integral) and not isinstance(self.end_scale, bool):
+            object.__setattr__(self, "end_scale", str(int(self.end_scale)))
         validate_fields(self)
         for name in ("style_weights", "style_layer_weights"):
             weights = getattr(self, name)
@@ -190,8 +227,13 @@ class Settings:
                 f"--style-layer-weights has {len(self.style_layer_weights)} values for {len(self.style_layers)} "
                 "style layers; give one for each"
             )
-        if self.devices is not None and len(self.devices) > 2:
-            raise SettingsError(f"--devices takes one or two devices, not {len(self.devices)}: {' '.join(self.devices)}")
+        if self.split is not None and self.sharding != "layers":
+            raise SettingsError("--split goes with --sharding layers")
+
+    @property
+    def split_layers(self) -> tuple[str, ...] | None:
+        """The layers that `split` names."""
+        return None if self.split is None else tuple(self.split.split(","))
 
     @property
     def layer_weights(self) -> dict[str, float]:
@@ -210,7 +252,9 @@ class Settings:
         if styles < 1:
             raise SettingsError("at least one style picture is needed")
         if len(given) != styles:
-            raise SettingsError(f"--style-weights has {len(given)} values for {styles} style pictures; give one for each")
+            raise SettingsError(
+                f"--style-weights has {len(given)} values for {styles} style picture{'s' * (styles != 1)}; give one for each"
+            )
         return tuple(w / sum(given) for w in given)
 
     def as_dict(self) -> dict[str, Any]:

@@ -6,22 +6,29 @@ Adam's moments resized.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from .config import INITS, Settings
+from . import memory
+from .config import INITS, Settings, parse_bytes
 from .devices import resolve
-from .errors import ImageError, SettingsError
+from .errors import ImageError, MemoryLimitError, SettingsError
 from .networks import load
 from .networks.graph import Network
-from .objective import FAMILIES, Objective
+from .objective import FAMILIES, Objective, size_of
 from .optimizers import LBFGS, Adam, Average, Optimizer, resize
 from .schedule import Size, Stage, plan
+from .sweep import UNLIMITED, Limits
+
+T = TypeVar("T")
+RETRIES = 8
 
 
 @dataclass(frozen=True)
@@ -30,13 +37,15 @@ class Iterate:
 
     `loss` and its weighted `parts` are scalar tensors of the picture before the step; reading one waits for the
     device. `seconds` count from the start of the run; `memory` is the peak so far in bytes, the device's if it is
-    an accelerator, else the process's (0 on Windows). `image()` is the averaged picture, valid until the generator goes on.
+    an accelerator, else the process's. `tiles` says in how many tiles
+    each segment of the network works. `image()` is the averaged picture, valid until the generator goes on.
     """
 
     stage: Stage
     index: int
     stages: tuple[Stage, ...]
     step: int
+    tiles: tuple[int, ...]
     loss: Tensor
     parts: dict[str, Tensor]
     seconds: float
@@ -74,18 +83,48 @@ class Iterate:
         before = sum(stage.work for stage in self.stages[: self.index])
         return before + self.stage.work // self.stage.steps * self.step
 
+    @property
+    def w(self) -> int:
+        """The picture's width; this and the next five are the names style-transfer-pytorch's callbacks know."""
+        return self.stage.size[1]
+
+    @property
+    def h(self) -> int:
+        """The picture's height."""
+        return self.stage.size[0]
+
+    @property
+    def i(self) -> int:
+        """The step."""
+        return self.step
+
+    @property
+    def i_max(self) -> int:
+        """How many steps this scale has."""
+        return self.stage.steps
+
+    @property
+    def time(self) -> float:
+        """Seconds since the start of the run."""
+        return self.seconds
+
+    @property
+    def gpu_ram(self) -> int:
+        """The peak memory in bytes."""
+        return self.memory
+
     def image(self) -> Tensor:
         """Return the average of this scale's iterates: (1, 3, H, W), [0, 1], on the CPU."""
-        return self.average.value().clamp(0, 1).cpu()
+        return self.average.value().clamp_(0, 1).cpu()
 
 
 def check_picture(what: str, picture: Tensor) -> Tensor:
-    """Return `picture`; raise `ImageError` unless it is (1, 3, H, W), not empty, floating-point, finite and in [0, 1]."""
+    """Return `picture`; raise `ImageError` unless it is (1, 3, H, W), not empty, float32 or float64, finite and in [0, 1]."""
     shape = tuple(picture.shape)
     if len(shape) != 4 or shape[:2] != (1, 3) or 0 in shape:
         raise ImageError(f"{what} must be a tensor (1, 3, height, width), not {shape}")
-    if not picture.is_floating_point():
-        raise ImageError(f"{what} must hold floating-point numbers in [0, 1], not {picture.dtype}")
+    if picture.dtype not in (torch.float32, torch.float64):
+        raise ImageError(f"{what} must hold float32 or float64 numbers in [0, 1], not {picture.dtype}")
     low, high = picture.aminmax()
     if not (low >= 0 and high <= 1):
         raise ImageError(f"{what} must lie in [0, 1], not {float(low):g} to {float(high):g}")
@@ -130,6 +169,12 @@ def _truncated_normal(mean: Tensor, std: Tensor, size: Size, random: torch.Gener
     return noise.clamp(0, 1).to(torch.float32)
 
 
+def ready(picture: Tensor, size: Size, network: Network) -> Tensor:
+    """Return a picture resized (bicubic, antialiased, on the CPU) for `network`, in its dtype, on its first device."""
+    resized = resize(picture.to(device="cpu", dtype=network.dtype), size, antialias=True).clamp(0, 1)
+    return resized.to(network.devices[0])
+
+
 def make_optimizer(settings: Settings) -> Optimizer:
     """Return the optimizer that `settings` ask for, before its first step."""
     if settings.optimizer == "lbfgs":
@@ -142,15 +187,16 @@ def stylize(
     styles: Sequence[Tensor],
     settings: Settings | None = None,
     *,
-    network: Network | None = None,
+    networks: Sequence[Network] | None = None,
     init: Tensor | None = None,
 ) -> Iterator[Iterate]:
     """Paint `content` in the manner of `styles`, coarse to fine, and yield an `Iterate` after each step.
 
     Pictures are (1, 3, H, W), float, sRGB in [0, 1], of any size; content is enlarged where a scale asks for it, styles
-    never are. `init` is the picture to start from, of any size, in place of `settings.init`. `network` is one that
-    `networks.load` made; left out, it is loaded as `settings` say. Everything is checked before the first step:
-    raises `SettingsError`, `ImageError`, `WeightsError` or `DeviceError`.
+    never are. `init` is the picture to start from, of any size, in place of `settings.init`. `networks` are what
+    `networks.load` returned; left out, they are loaded as `settings` say. Everything is checked before the first step:
+    raises `SettingsError`, `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even
+    small tiles do not fit.
     """
     settings = settings or Settings()
     check_picture("the content picture", content)
@@ -161,51 +207,98 @@ def stylize(
         check_picture("the initial picture", init)
     elif settings.init not in INITS:
         raise SettingsError(f"init {settings.init!r} is not one of {', '.join(INITS)}; give a picture as the argument init")
-    if network is None:
-        network = load(settings, resolve(settings.devices)[0])
-    network.spec.check_layers(settings)
-    stages = plan(_size(content), [_size(style) for style in styles], settings)
-    network.spec.check_stages(stages, settings)
-    return _run(content, styles, settings, network, init, stages)
+    if networks is None:
+        networks = load(settings, resolve(settings.devices)[0])
+    spec = networks[0].spec
+    spec.check_layers(settings)
+    spec.check_split(settings)
+    stages = plan(size_of(content), [size_of(style) for style in styles], settings)
+    spec.check_stages(stages, settings)
+    return _run(content, styles, settings, networks, init, stages)
 
 
-def _size(picture: Tensor) -> Size:
-    height, width = picture.shape[2:]
-    return height, width
+def choose_limits(networks: Sequence[Network], size: Size, settings: Settings) -> Limits:
+    """Return the limits that `settings` ask for at a size, or, with `tile="auto"`, those that fit into the memory.
+
+    On the CPU the process as a whole stays within `memory`. Raises `MemoryLimitError` if the picture's own state does not.
+    """
+    layers = {*settings.content_layers, *settings.style_layers}
+    network, hands = networks[0], len(networks)
+    if settings.tile == "off":
+        return UNLIMITED
+    if settings.tile != "auto":
+        return memory.tiles_of(int(settings.tile), network, layers)
+    device = network.devices[0]
+    state = memory.state_bytes(network, size, settings.content_layers, settings.optimizer)
+    if settings.memory is None:
+        room = memory.SHARE * memory.free_bytes(device)
+    else:
+        room = parse_bytes("--memory", settings.memory) - memory.used_bytes(device)
+    if room < state * 1.02:
+        raise MemoryLimitError(
+            f"{size[1]}x{size[0]} needs {memory.show_bytes(state)} beside the tiles, but only {memory.show_bytes(max(0, room))} "
+            f"of memory are left on {device}; take a smaller --end-scale, or raise --memory"
+        )
+    sharing = sum(other.devices[0] == device for other in networks)
+    return memory.plan(network, size, layers, budget=int((room - state) / sharing), hands=hands)
+
+
+class _Workshop:
+    """Does the memory-hungry work of one stage, again with smaller tiles when memory runs out."""
+
+    def __init__(self, networks: Sequence[Network], stage: Stage, settings: Settings) -> None:
+        self.networks, self.stage = networks, stage
+        self.limits = choose_limits(networks, stage.size, settings)
+
+    def attempt(self, work: Callable[[Limits], T]) -> T:
+        """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times."""
+        for _ in range(RETRIES):
+            try:
+                return work(self.limits)
+            except (RuntimeError, MemoryError) as error:
+                if not memory.ran_out(error):
+                    raise
+                reason = str(error).splitlines()[0][:200]
+            # only here, outside of the except block, have the tensors that the exception held gone
+            memory.release()
+            self.limits = memory.smaller(self.limits, self.stage.size, self.networks[0])
+        height, width = self.stage.size
+        raise MemoryLimitError(
+            f"{width}x{height} does not fit into memory even in small tiles ({reason}); take a smaller --end-scale"
+        )
 
 
 def _run(
     content: Tensor,
     styles: Sequence[Tensor],
     settings: Settings,
-    network: Network,
+    networks: Sequence[Network],
     init: Tensor | None,
     stages: tuple[Stage, ...],
 ) -> Iterator[Iterate]:
     start = time.perf_counter()
+    network = networks[0]
     device = network.devices[0]
-
-    def ready(picture: Tensor, size: Size) -> Tensor:
-        resized = resize(picture.to(device="cpu", dtype=network.dtype), size, antialias=True).clamp(0, 1)
-        return resized.to(device)
-
     optimizer = make_optimizer(settings)
     average: Average | None = None
     for index, stage in enumerate(stages):
         if average is not None:
             image = resize(average.value(), stage.size).clamp(0, 1)
+            average = None
             optimizer = optimizer.moved_to(stage.size)
         elif init is not None:
-            image = ready(init, stage.size)
+            image = ready(init, stage.size, network)
         else:
             image = first_picture(content, styles, stage.size, settings).to(device, network.dtype)
-        image = image.detach().clone().requires_grad_()
-        resized = [ready(style, size) for style, size in zip(styles, stage.style_sizes, strict=True)]
-        objective = Objective(network, ready(content, stage.size), resized, settings)
-        del resized
+        image = image.detach().clone() if image is init else image.detach()
+        shop = _Workshop(networks, stage, settings)
+        target = ready(content, stage.size, network)
+        resized = [ready(style, size, network) for style, size in zip(styles, stage.style_sizes, strict=True)]
+        objective = shop.attempt(functools.partial(Objective, networks, target, resized, settings))
+        del target, resized
         average = Average(settings.avg_decay)
         for step in range(1, stage.steps + 1):
-            evaluation = objective.evaluate(image)
+            evaluation = shop.attempt(functools.partial(objective.evaluate, image))
             optimizer.step(image)
             average.update(image)
             yield Iterate(
@@ -213,10 +306,11 @@ def _run(
                 index=index,
                 stages=stages,
                 step=step,
+                tiles=objective.sweep.tiles,
                 loss=evaluation.loss,
                 parts=evaluation.parts,
                 seconds=time.perf_counter() - start,
-                memory=peak_memory(network.devices),
+                memory=peak_memory([d for n in networks for d in n.devices]),
                 average=average,
             )
 

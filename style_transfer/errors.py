@@ -5,6 +5,8 @@
     ├── ImageError         an input picture cannot be read or used
     ├── WeightsError       network weights are missing, damaged or do not fit
     ├── DeviceError        a device computes wrongly or cannot be used
+    ├── DistributedError   another process of the run was lost
+    ├── MemoryLimitError   even the smallest tiles do not fit into memory
     └── OutputError        the result cannot be written
 
 Every message is one line that names the setting or file, the offending value and the way out.
@@ -37,11 +39,20 @@ class DeviceError(StyleTransferError):
     """A device cannot be used, or computes wrong gradients."""
 
 
+class DistributedError(StyleTransferError):
+    """Another process of the run was lost, or could not be reached."""
+
+
+class MemoryLimitError(StyleTransferError):
+    """Even the smallest tiles do not fit into memory."""
+
+
 class OutputError(StyleTransferError):
     """The result cannot be written where it should go."""
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"` for the closest of `known` names, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    """Return `" (did you mean 'x'?)"` for the `known` name that begins with `word` or is closest, or an empty string."""
+    names = list(known)
+    close = [name for name in names if len(word) > 3 and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

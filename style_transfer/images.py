@@ -48,6 +48,8 @@ from .errors import ImageError, OutputError, SettingsError, StyleTransferError, 
 Array = npt.NDArray[Any]
 
 DEFAULT_MAX_PIXELS: Final = 500_000_000
+MIN_DPI: Final = 0.1  # PNG counts whole pixels per metre
+MAX_DPI: Final = 65535  # JPEG has 16 bits for it
 
 _BLOCK_PIXELS: Final = 1 << 20  # colour is converted in blocks of about this many pixels
 _STRIP_ROWS: Final = 64
@@ -778,6 +780,11 @@ class Writer:
     write: Callable[[BinaryIO, Array, float, dict[str, str]], None]
 
 
+def check_text_output(path: str | Path) -> None:
+    """Raise OutputError if `path` cannot become a regular file."""
+    _check_target(Path(path), shown(path))
+
+
 def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
     """Raise unless a picture of `size` (height, width) can be saved at `path`. Writes nothing.
 
@@ -834,8 +841,8 @@ def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[
     """
     check_output(path, (pixels.shape[0], pixels.shape[1]) if pixels.ndim > 1 else None)
     _check_pixels(pixels)
-    if not 0 < dpi < 65536:
-        raise SettingsError(f"--dpi {dpi}: must be above 0 and below 65536")
+    if not MIN_DPI <= dpi <= MAX_DPI:
+        raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
     entries = _clean_metadata(metadata or {})
     with _replacing(Path(path)) as stream:
         _writer_of(path).write(stream, pixels, float(dpi), entries)
@@ -864,6 +871,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     stream: BinaryIO | None = None
     try:
         stream = temporary.open("xb")
+        if target.exists():
+            with contextlib.suppress(OSError):  # some file systems have no modes
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         yield stream
         stream.flush()
         os.fsync(stream.fileno())

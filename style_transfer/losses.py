@@ -1,8 +1,9 @@
 """Losses, each an additive statistic and a small score of its total: L = f(S), S = sum of s over parts of the picture.
 
-`measure` returns raw sums and a count over the cells it is given; sums of parts of a picture add up to the sums
-of the whole. `score` turns the total into a scalar. A style's target is an average of the statistics' means, so styles
-are blended by averaging means with weights. Features are (1, C, H, W); the picture itself is (1, 3, H, W) in [0, 1].
+`measure` returns raw sums and a count over the cells of a window, or over all cells; sums of windows that cover a picture
+once add up to the sums of the whole. `score` turns the total into a scalar. A style's target is an average of the
+statistics' means, so styles are blended by averaging means with weights. Features are (1, C, H, W); the picture
+itself is (1, 3, H, W) in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .matrix import exact, sqrt_psd, trace_sqrt
+from .tiling import Box, Window
 
 SCALED_EPS = 1e-8
 COVARIANCE_EPS = 1e-4
@@ -31,6 +33,14 @@ class Stats:
     def __add__(self, other: Stats) -> Stats:
         return Stats({k: v + other.sums[k] for k, v in self.sums.items()}, self.count + other.count)
 
+    def detach(self) -> Stats:
+        """Return the same numbers without a graph."""
+        return Stats({k: v.detach() for k, v in self.sums.items()}, self.count)
+
+    def to(self, device: torch.device) -> Stats:
+        """Return the same sums on a device."""
+        return Stats({k: v.to(device) for k, v in self.sums.items()}, self.count)
+
     def means(self) -> dict[str, Tensor]:
         """Return every sum divided by the count."""
         return {k: v / self.count for k, v in self.sums.items()}
@@ -45,8 +55,8 @@ def blend(stats: Sequence[Stats], weights: Sequence[float]) -> dict[str, Tensor]
 class Loss(Protocol):
     """What the objective needs of a loss."""
 
-    def measure(self, features: Tensor) -> Stats:
-        """Return raw sums over all cells of `features` (1, C, H, W)."""
+    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
+        """Return raw sums over the window's cells of `features` (1, C, H, W)."""
 
     def score(self, total: Stats) -> Tensor:
         """Return the loss, a scalar, of the sums over the whole picture."""
@@ -58,8 +68,8 @@ class StyleLoss(Loss, Protocol):
     def __init__(self, target: dict[str, Tensor]) -> None: ...
 
     @staticmethod
-    def measure(features: Tensor) -> Stats:
-        """Return raw sums over all cells of `features` (1, C, H, W)."""
+    def measure(features: Tensor, window: Window | None = None) -> Stats:
+        """Return raw sums over the window's cells of `features` (1, C, H, W)."""
 
 
 def scaled_squared_error(squares: Tensor, magnitudes: Tensor) -> Tensor:
@@ -70,8 +80,18 @@ def scaled_squared_error(squares: Tensor, magnitudes: Tensor) -> Tensor:
     return squares / (magnitudes + SCALED_EPS)
 
 
-def _flat(features: Tensor) -> Tensor:
-    return features.flatten(2)[0]
+def _inside(features: Tensor, window: Window | None) -> Tensor:
+    return features if window is None else features[window.inside.index]
+
+
+def _flat(features: Tensor, window: Window | None) -> Tensor:
+    return _inside(features, window).flatten(2)[0]
+
+
+def _difference(features: Tensor, target: Tensor, window: Window | None) -> Tensor:
+    """Return the window's cells less the same cells of a target (1, C, H, W) of the whole, wherever that is."""
+    part = target if window is None else target[window.place.index]
+    return _inside(features, window) - part.to(features.device)
 
 
 class ContentLoss:
@@ -80,9 +100,9 @@ class ContentLoss:
     def __init__(self, target: Tensor) -> None:
         self.target = target
 
-    def measure(self, features: Tensor) -> Stats:
+    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squares and of magnitudes of the differences."""
-        d = features - self.target
+        d = _difference(features, self.target, window)
         return Stats({"squares": d.square().sum(), "magnitudes": d.abs().sum()}, d.numel())
 
     def score(self, total: Stats) -> Tensor:
@@ -96,9 +116,9 @@ class MeanSquaredContentLoss:
     def __init__(self, target: Tensor) -> None:
         self.target = target
 
-    def measure(self, features: Tensor) -> Stats:
+    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum of squares of the differences."""
-        d = features - self.target
+        d = _difference(features, self.target, window)
         return Stats({"squares": d.square().sum()}, d.numel())
 
     def score(self, total: Stats) -> Tensor:
@@ -116,9 +136,9 @@ class GramLoss:
         self.target = target
 
     @staticmethod
-    def measure(features: Tensor) -> Stats:
+    def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum over cells of f f^T, (C, C)."""
-        x = _flat(features)
+        x = _flat(features, window)
         return Stats({"gram": x @ x.mT}, x.shape[1])
 
     def score(self, total: Stats) -> Tensor:
@@ -134,7 +154,7 @@ class WassersteinLoss:
     style-transfer-pytorch (2023). Mean and second moment are what is added and blended. Both covariances have
     1e-4 added on the diagonal: with fewer cells than channels they are rank-deficient, and the gradient of a root
     grows without bound towards the null space; this bounds it by 1/(2 sqrt(1e-4)) relative to the target's own
-    spread. Everything here is float64 whatever the features are.
+    spread. The sums are in the features' dtype, all that follows from them is float64.
     """
 
     def __init__(self, target: dict[str, Tensor]) -> None:
@@ -142,9 +162,9 @@ class WassersteinLoss:
         self.root = sqrt_psd(self.covariance)
 
     @staticmethod
-    def measure(features: Tensor) -> Stats:
+    def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums over cells of f, (C,), and of f f^T, (C, C)."""
-        x = _flat(features)
+        x = _flat(features, window)
         return Stats({"mean": x.sum(1), "second": x @ x.mT}, x.shape[1])
 
     @staticmethod
@@ -163,13 +183,21 @@ class WassersteinLoss:
         return loss.to(device=like.device, dtype=like.dtype)
 
 
+def _axes(features: Tensor, window: Window | None) -> tuple[Tensor, int]:
+    """Return the sum of squared differences to right and lower neighbours of a window's pixels, and its number of samples."""
+    box = window.inside if window else Box(0, 0, *features.shape[2:])
+    right = features[Box(box.top, box.left, box.bottom, box.right + 1).index].diff(dim=3)
+    down = features[Box(box.top, box.left, box.bottom + 1, box.right).index].diff(dim=2)
+    return right.square().sum() + down.square().sum(), features.shape[1] * box.area
+
+
 class TVLoss:
     """Mean squared difference to the right and lower neighbour, the edge replicated (Mahendran and Vedaldi 2014)."""
 
-    def measure(self, features: Tensor) -> Stats:
-        """Return the sum of squared differences of a picture (1, 3, H, W)."""
-        dx, dy = features.diff(dim=3), features.diff(dim=2)
-        return Stats({"tv": dx.square().sum() + dy.square().sum()}, features.numel())
+    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
+        """Return the sum of squared differences of a picture (1, 3, H, W), each counted where its left or upper pixel is."""
+        squares, count = _axes(features, window)
+        return Stats({"tv": squares}, count)
 
     def score(self, total: Stats) -> Tensor:
         """Return the mean over all samples."""
@@ -183,14 +211,18 @@ class NinePointTVLoss:
     all (H + 1) x (W + 1) blocks of 2 x 2 of the padded picture.
     """
 
-    def measure(self, features: Tensor) -> Stats:
+    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squared differences along the axes and along the diagonals, and how many the latter are."""
-        axes = features.diff(dim=3).square().sum() + features.diff(dim=2).square().sum()
+        axes, count = _axes(features, window)
+        box = window.inside if window else Box(0, 0, *features.shape[2:])
+        ends = window is None or window.place.bottom == window.whole[0], window is None or window.place.right == window.whole[1]
+        # block (i, j) has pixel (i, j) at its lower right; those beyond the last row and column belong to the edge
         padded = F.pad(features, (1, 1, 1, 1), "replicate")
+        padded = padded[Box(box.top, box.left, box.bottom + 1 + ends[0], box.right + 1 + ends[1]).index]
         falling = padded[..., 1:, 1:] - padded[..., :-1, :-1]
         rising = padded[..., 1:, :-1] - padded[..., :-1, 1:]
         diagonals = falling.square().sum() + rising.square().sum()
-        return Stats({"axes": axes, "diagonals": diagonals, "corners": axes.new_tensor(falling.numel())}, features.numel())
+        return Stats({"axes": axes, "diagonals": diagonals, "corners": axes.new_tensor(falling.numel())}, count)
 
     def score(self, total: Stats) -> Tensor:
         """Return the weighted mean over all samples."""

@@ -15,15 +15,16 @@ from .losses import (
     Loss,
     MeanSquaredContentLoss,
     NinePointTVLoss,
+    Stats,
     StyleLoss,
     TVLoss,
     WassersteinLoss,
     blend,
 )
 from .networks.graph import Network
-
-PICTURE = "picture"
-"""The name of the layer that is the picture itself."""
+from .schedule import Size
+from .sweep import PICTURE, UNLIMITED, Limits, Sweep
+from .tiling import Window
 
 
 @dataclass(frozen=True)
@@ -64,39 +65,81 @@ class Evaluation:
 class Objective:
     """The weighted sum of content, style and total variation losses at one scale.
 
-    `content` and `styles` are pictures (1, 3, H, W) in [0, 1] at the sizes of the scale, on the network's first device.
+    `networks` are the same network on each device that takes a share of the tiles. `content` and `styles` are pictures
+    (1, 3, H, W) in [0, 1] at the sizes of the scale, on the device where the picture will be. `limits` bound the tiles.
     """
 
-    def __init__(self, network: Network, content: Tensor, styles: Sequence[Tensor], settings: Settings) -> None:
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        content: Tensor,
+        styles: Sequence[Tensor],
+        settings: Settings,
+        limits: Limits = UNLIMITED,
+    ) -> None:
         family = FAMILIES[settings.style_loss]
-        self.network = network
+        self.networks = networks
+        self.size = size_of(content)
         terms = []
-        with torch.no_grad():
-            targets = network.forward(content, settings.content_layers)
-            for layer in settings.content_layers:
-                weight = settings.content_weight / len(settings.content_layers)
-                terms.append(Term(f"content {layer}", layer, family.content(targets[layer]), weight))
-            measured = []
-            for style in styles:
-                features = network.forward(style, settings.style_layers)
-                measured.append({layer: family.style.measure(features[layer]) for layer in settings.style_layers})
-                del features
-            mix = settings.blend(len(styles))
-            for layer, weight in settings.layer_weights.items():
-                target = blend([stats[layer] for stats in measured], mix)
-                terms.append(Term(f"style {layer}", layer, family.style(target), weight))
+        targets = self._content_targets(content, settings.content_layers, limits)
+        for layer in settings.content_layers:
+            weight = settings.content_weight / len(settings.content_layers)
+            terms.append(Term(f"content {layer}", layer, family.content(targets[layer]), weight))
+        measured = []
+        for style in styles:
+            sweep = Sweep(networks, size_of(style), settings.style_layers, limits)
+            measured.append(sweep.measure(style, lambda k, x, w: {k: family.style.measure(x, w)}, keep=False)[0])
+        mix = settings.blend(len(styles))
+        for layer, weight in settings.layer_weights.items():
+            target = blend([stats[layer] for stats in measured], mix)
+            terms.append(Term(f"style {layer}", layer, family.style(target), weight))
         terms.append(Term("tv", PICTURE, family.tv(), settings.tv_weight))
         self.terms = tuple(term for term in terms if term.weight)
+        self._limit(limits)
 
-    def evaluate(self, image: Tensor) -> Evaluation:
-        """Return the loss of `image`, a leaf that requires a gradient, and write `image.grad`."""
-        layers = [term.layer for term in self.terms if term.layer != PICTURE]
-        features = self.network.forward(image, layers) | {PICTURE: image}
-        parts = {}
-        for term in self.terms:
-            score = term.loss.score(term.loss.measure(features[term.layer]))
-            parts[term.name] = (score * term.weight).to(image.device)
-        del features
+    def _limit(self, limits: Limits) -> None:
+        self.limits = limits
+        self.sweep = Sweep(self.networks, self.size, {term.layer for term in self.terms}, limits)
+
+    def _content_targets(self, content: Tensor, layers: Sequence[str], limits: Limits) -> dict[str, Tensor]:
+        spec = self.networks[0].spec
+        height, width = self.size
+        targets = {
+            layer: content.new_empty(1, spec.channels[layer], height // spec.strides[layer], width // spec.strides[layer])
+            for layer in layers
+        }
+
+        def put(layer: str, features: Tensor, window: Window) -> None:
+            targets[layer][window.place.index] = features[window.inside.index].to(content)
+
+        Sweep(self.networks, self.size, layers, limits).forward(content, put)
+        return targets
+
+    def _measure(self, layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
+        return {term.name: term.loss.measure(features, window) for term in self.terms if term.layer == layer}
+
+    def evaluate(self, image: Tensor, limits: Limits | None = None) -> Evaluation:
+        """Return the loss of a picture (1, 3, H, W) and write its gradient to `image.grad`. `limits` replace those there are."""
+        if limits is not None and limits != self.limits:
+            self._limit(limits)
+        image.grad = None
+        totals, sources = self.sweep.measure(image, self._measure)
+        leaves = {
+            name: Stats({key: value.requires_grad_() for key, value in stats.sums.items()}, stats.count)
+            for name, stats in totals.items()
+        }
+        parts = {term.name: term.loss.score(leaves[term.name]) * term.weight for term in self.terms}
         loss = torch.stack(list(parts.values())).sum()
-        (image.grad,) = torch.autograd.grad(loss, image)
+        flat = [(name, key, value) for name, stats in leaves.items() for key, value in stats.sums.items()]
+        found = torch.autograd.grad(loss, [value for _, _, value in flat], allow_unused=True, materialize_grads=True)
+        weights: dict[str, dict[str, Tensor]] = {name: {} for name in leaves}
+        for (name, key, _), gradient in zip(flat, found, strict=True):
+            weights[name][key] = gradient
+        image.grad = self.sweep.gradient(sources, self._measure, weights)
         return Evaluation(loss.detach(), {name: part.detach() for name, part in parts.items()})
+
+
+def size_of(picture: Tensor) -> Size:
+    """Return the (height, width) of a picture (1, 3, H, W)."""
+    height, width = picture.shape[2:]
+    return height, width

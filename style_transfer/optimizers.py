@@ -15,6 +15,8 @@ from torch import Tensor
 
 from .schedule import Size
 
+STRIP_PIXELS = 2**22
+
 
 def resize(x: Tensor, size: Size, mode: str = "bicubic", *, antialias: bool = False) -> Tensor:
     """Return a (1, C, H, W) tensor resized to `size`, or itself if it has that size. Bicubic overshoots: clamp."""
@@ -58,12 +60,15 @@ class Adam:
             self.first, self.second = torch.zeros_like(image), torch.zeros_like(image)
         self.steps += 1
         beta1, beta2 = self.betas
-        self.first.lerp_(grad, 1 - beta1)
-        self.second.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         scale = (1 - beta2**self.steps) ** 0.5
-        denominator = self.second.sqrt().div_(scale).add_(self.eps)
-        image.addcdiv_(self.first, denominator, value=-self.step_size / (1 - beta1**self.steps))
-        image.clamp_(0, 1)
+        rows = max(1, STRIP_PIXELS // image.shape[3])  # large pictures strip by strip: what is temporary stays small
+        strips = (torch.split(x.detach(), rows, dim=2) for x in (image, grad, self.first, self.second))
+        for x, g, first, second in zip(*strips, strict=True):
+            first.lerp_(g, 1 - beta1)
+            second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+            denominator = second.sqrt().div_(scale).add_(self.eps)
+            x.addcdiv_(first, denominator, value=-self.step_size / (1 - beta1**self.steps))
+            x.clamp_(0, 1)
 
     def moved_to(self, size: Size) -> Adam:
         """Return an Adam whose moments are resized to `size`."""

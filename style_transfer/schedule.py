@@ -32,10 +32,9 @@ def scales(min_scale: int, end_scale: int) -> tuple[int, ...]:
     """Return the scales, ascending: `end_scale` divided by powers of sqrt(2), rounded, down to `min_scale`.
 
     Gatys et al. (2016), https://arxiv.org/abs/1611.07865, paint coarse to fine; style-transfer-pytorch takes sqrt(2) as
-    the factor. Raises `SettingsError` if `min_scale` is above `end_scale`.
+    the factor. As there, a `min_scale` above `end_scale` counts as `end_scale`: there is one scale then.
     """
-    if min_scale > end_scale:
-        raise SettingsError(f"--min-scale {min_scale} is above --end-scale {end_scale}; lower it or raise --end-scale")
+    min_scale = min(min_scale, end_scale)
     found: list[int] = []
     while (scale := round(end_scale / 2 ** (len(found) / 2))) >= min_scale and (not found or scale < found[-1]):
         found.append(scale)
@@ -64,7 +63,7 @@ def resolve_end_scale(end_scale: str, size: Size) -> int:
 
 
 def plan(content_size: Size, style_sizes: Sequence[Size], settings: Settings) -> tuple[Stage, ...]:
-    """Return the stages of a run. Raises `SettingsError` if the scales contradict each other."""
+    """Return the stages of a run."""
     stages: list[Stage] = []
     for scale in scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size)):
         style_scale = settings.style_size or max(1, round(scale * settings.style_scale_fac))

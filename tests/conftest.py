@@ -20,7 +20,8 @@ from style_transfer.networks.spec import vgg
 torch.set_num_threads(1)  # tiny networks gain nothing by more
 
 WIDTHS = (4, 6, 8, 10, 8)
-TINY = vgg("tiny", (2, 2, 4, 4, 4), WIDTHS, split="conv2_1")
+COUNTS = (2, 2, 4, 4, 4)
+TINY = vgg("tiny", [(width,) * count for width, count in zip(WIDTHS, COUNTS, strict=True)])
 SHARED = Path(__file__).parents[2] / "shared"
 REAL_WEIGHTS = SHARED / "weights" / "vgg19_features_fp16.safetensors"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from conftest import TINY, tiny_weights
 from PIL import Image
 from safetensors.torch import save_file
 
-from style_transfer import cli, images, networks
+from style_transfer import cli, engine, images, networks
 from style_transfer.config import Settings
-from style_transfer.errors import SettingsError
+from style_transfer.engine import Iterate
+from style_transfer.errors import OutputError, SettingsError
 
 SMALL = ["-ms", "32", "-s", "46", "-ii", "4", "-i", "3"]
 
@@ -31,7 +33,7 @@ SMALL = ["-ms", "32", "-s", "46", "-ii", "4", "-i", "3"]
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with pictures c.png, s.png, t.jpg and tiny weights w.safetensors, where a tiny VGG stands for VGG-19."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(networks, "VGG19", TINY)
+    monkeypatch.setitem(networks.SPECS, "vgg19", TINY)
     rng = np.random.default_rng(0)
     for name in ("c.png", "s.png", "t.jpg"):
         Image.fromarray(rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(name)
@@ -51,6 +53,30 @@ def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *w
     assert err.count("\n") == 1 and err.startswith("style_transfer: "), err
     for word in words:
         assert word in err, err
+
+
+def test_without_a_network_the_built_in_one_works_and_says_so(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def offline(url: str) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(place / "cache"))
+    monkeypatch.setattr(networks.weights, "_knock", offline)
+    argv = ["c.png", "s.png", *SMALL, "-o", "o.png"]
+    assert cli.main(argv) == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if "note" in line]
+    for word in ("built-in compact network", "Name or service not known", "--weights", "https://", str(place / "cache")):
+        assert word in note
+    recipe = json.loads((place / "o.png.json").read_text())
+    assert recipe["network"]["name"] == "compact"
+    assert recipe["network"]["weights"].startswith("built-in sha256:")
+    assert note.endswith(recipe["network"]["note"])
+    fails([*argv, "--network", "vgg19"], 4, capsys, "could not be fetched", "Name or service not known")
+    assert cli.main([*argv, "--network", "compact"]) == 0
+    assert "note" not in capsys.readouterr().err
+    assert json.loads((place / "o.png.json").read_text())["network"]["note"] is None
+    fails([*argv, "--network", "compact", "--style-layers", "relu3_4"], 2, capsys, "compact has no layer 'relu3_4'")
 
 
 def test_a_command_of_style_transfer_pytorch_parses_unchanged() -> None:
@@ -162,7 +188,9 @@ def test_an_init_file_and_several_styles(place: Path) -> None:
         (["-sw", "1", "2"], "--style-weights has 2 values for 1 style"),
         (["-sw", "0"], "sum to 0"),
         (["-s", "big"], "--end-scale"),
-        (["-s", "16"], "--min-scale 32 is above --end-scale 16"),
+        (["--host", ""], "--host must not be empty"),
+        (["--dpi", "70000"], "--dpi must be at most 65535"),
+        (["-tw", "1e30"], "--tv-weight must be at most 1000000000"),
         (["-o", "x.xyz"], ".tif"),
         (["-o", "c.png"], "also an input"),
         (["-o", "./s.png"], "also an input"),
@@ -171,7 +199,7 @@ def test_an_init_file_and_several_styles(place: Path) -> None:
         (["--init", "grey"], "did you mean 'gray'"),
         (["--style-layers", "relu4-1"], "did you mean 'relu4_1'"),
         (["--pol", "3"], "--pol"),
-        (["--dpi", "0"], "--dpi must be above 0"),
+        (["--dpi", "0"], "--dpi must be at least 0.1"),
         (["--port", "99999"], "--port"),
     ],
 )
@@ -332,7 +360,7 @@ def program(*argv: str) -> list[str]:
     code = """if True:
         import sys, conftest
         from style_transfer import cli, networks
-        networks.VGG19 = conftest.TINY
+        networks.SPECS["vgg19"] = conftest.TINY
         sys.exit(cli.main(sys.argv[1:]))"""
     return [sys.executable, "-c", code, *argv]
 
@@ -366,3 +394,122 @@ def test_a_real_ctrl_c_leaves_a_whole_picture(place: Path) -> None:
 def test_torch_default_dtype_is_left_alone(place: Path) -> None:
     assert cli.main(command("--quiet")) == 0
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_a_sidecar_that_cannot_be_written_is_found_before_any_work(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "o.png").write_bytes(b"precious")
+    (place / "o.png.json").mkdir()
+    fails(command("-o", "o.png"), 6, capsys, "o.png.json", "is a folder")
+    assert (place / "o.png").read_bytes() == b"precious"
+
+
+def test_a_failed_save_on_the_way_does_not_end_the_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save, calls = images.save, []
+
+    def full_at_first(*args: object, **more: object) -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise OutputError("o.png: cannot be written: No space left on device; free some space")
+        save(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(images, "save", full_at_first)
+    assert cli.main(command("-o", "o.png", "--save-every", "2")) == 0
+    err = capsys.readouterr().err
+    assert err.count("No space left") == 2 and "goes on" in err
+    assert json.loads((place / "o.png.json").read_text())["finished"] is True
+
+
+def signals_at(monkeypatch: pytest.MonkeyPatch, when: Callable[[Iterate], bool], times: int) -> None:
+    """Make the engine send SIGINT to this process so many times while it computes the iteration that `when` names."""
+    original = engine.stylize
+
+    def interrupted(*args: object, **more: object) -> Iterator[Iterate]:
+        for iterate in original(*args, **more):  # type: ignore[arg-type]
+            if when(iterate):
+                for _ in range(times):
+                    os.kill(os.getpid(), signal.SIGINT)
+            yield iterate
+
+    monkeypatch.setattr(engine, "stylize", interrupted)
+
+
+def test_ctrl_c_in_the_last_iteration_is_a_finished_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signals_at(monkeypatch, lambda iterate: iterate.ends_run, 1)
+    assert cli.main(command("-o", "o.png")) == 0
+    assert json.loads((place / "o.png.json").read_text())["finished"] is True
+
+
+def test_a_second_ctrl_c_names_the_last_saved_picture(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signals_at(monkeypatch, lambda iterate: iterate.step == 3, 2)
+    assert cli.main(command("-o", "o.png", "--save-every", "1")) == 130
+    assert "o.png has the picture at 33x26" in capsys.readouterr().err
+    (place / "o.png").unlink()
+    signals_at(monkeypatch, lambda iterate: iterate.step == 1, 2)
+    assert cli.main(command("-o", "o.png", "--save-every", "1")) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (place / "o.png").exists()
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_closed_standard_streams_are_no_error(place: Path, closed: str) -> None:
+    argv = ["bash", "-c", f'"$0" "$@" {closed}', *program(*command("-o", "o.png"))]
+    assert subprocess.run(argv, env=environment()).returncode == 0
+    assert (place / "o.png").exists()
+
+
+def test_a_path_that_standard_output_cannot_encode_is_escaped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
+    assert cli.main(command("-o", "bild_ü.png")) == 0
+    sys.stdout.flush()
+    assert buffer.getvalue() == b"bild_\\xfc.png\n"
+
+
+def test_the_recipe_has_threads_and_versions(place: Path) -> None:
+    assert cli.main(command("-o", "o.png")) == 0
+    recipe = json.loads((place / "o.png.json").read_text())
+    assert recipe["threads"] == torch.get_num_threads()
+    assert set(recipe["versions"]) == {"python", *cli.LIBRARIES}
+
+
+def test_replacing_a_picture_keeps_its_mode(place: Path) -> None:
+    (place / "o.png").write_bytes(b"old")
+    (place / "o.png").chmod(0o600)
+    assert cli.main(command("-o", "o.png")) == 0
+    assert stat.S_IMODE((place / "o.png").stat().st_mode) == 0o600
+
+
+def test_a_dry_run_says_what_it_would_take_and_does_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(command("-o", "o.png", "--dry-run")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["size", "steps", "tiles", "memory", "time"]
+    assert [line.split()[:3] for line in lines[1:3]] == [["33x26", "4", "1"], ["46x37", "3", "1"]]
+    assert lines[-1].startswith("vgg19 on cpu; about 0:0") or lines[-1].startswith("tiny on cpu; about 0:0")
+    assert not (place / "o.png").exists()
+
+
+def test_tiles_are_announced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(command("-o", "o.png", "--tile", "16", "--devices", "cpu", "cpu")) == 0
+    assert "46x37 is worked on in 9 + 6 tiles" in capsys.readouterr().err
+    assert json.loads((place / "o.png.json").read_text())["devices"] == ["cpu", "cpu"]
+
+
+def test_memory_that_does_not_suffice_exits_5_and_keeps_the_last_good_scale(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from style_transfer import memory
+
+    state = memory.state_bytes
+
+    def huge_at_the_end(network: object, size: tuple[int, int], *more: object) -> int:
+        return 10**15 if size[1] == 46 else state(network, size, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(memory, "state_bytes", huge_at_the_end)
+    assert cli.main(command("-o", "o.png")) == 5
+    err = capsys.readouterr().err
+    assert "46x37 needs" in err and "o.png has the picture at 33x26" in err
+    assert images.load("o.png").pixels.shape == (26, 33, 3)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
-from style_transfer.config import Settings, flag_name, options_of
+from style_transfer.config import Settings, flag_name, options_of, parse_bytes
 from style_transfer.errors import SettingsError
 
 
@@ -61,7 +62,11 @@ def test_every_number_refuses_what_is_no_number(name: str, value: object) -> Non
         ({"style_weights": ()}, "--style-weights needs at least one value"),
         ({"style_layer_weights": (1, 2)}, "--style-layer-weights has 2 values for 5"),
         ({"style_layers": ("relu1_1", "relu1_1")}, "names a layer twice"),
-        ({"devices": ("cpu", "cpu", "cpu")}, "one or two devices, not 3"),
+        ({"split": "relu2_1"}, "--split goes with --sharding layers"),
+        ({"tile": "0"}, "--tile must be auto, off or a number of pixels, not '0'"),
+        ({"tile": "offf"}, "did you mean 'off'"),
+        ({"memory": "lots"}, "--memory must be an amount of memory such as 6GB or 800MB, not 'lots'"),
+        ({"memory": "0GB"}, "--memory must be"),
         ({"style_weights": (1e308, 1e308)}, "--style-weights"),
     ],
 )
@@ -92,3 +97,17 @@ def test_unknown_setting_is_refused_with_the_near_miss() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         Settings().pooling = "max"  # type: ignore[misc]
+
+
+def test_numbers_and_lists_of_numpy_are_taken() -> None:
+    settings = Settings(content_weight=np.float32(0.5), end_scale=np.int64(64), style_weights=np.array([1.0, 3.0]))
+    assert (settings.content_weight, settings.end_scale, settings.style_weights) == (0.5, "64", (1.0, 3.0))
+    assert type(settings.content_weight) is float
+    assert Settings(style_weights=2.0).style_weights == (2.0,)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("6GB", 6 * 10**9), ("800 MB", 8 * 10**8), ("1.5GiB", 1610612736), ("512k", 512000), ("123", 123)]
+)
+def test_amounts_of_memory(text: str, count: int) -> None:
+    assert parse_bytes("--memory", text) == count

@@ -44,7 +44,7 @@ def test_losses_and_pictures_agree_with_the_oracle(
 
 def steps(content: Tensor, styles: list[Tensor], settings: Settings, network: Network) -> list[tuple[float, Tensor]]:
     """Return each iteration's loss and averaged picture."""
-    return [(float(it.loss), it.image()) for it in engine.stylize(content, styles, settings, network=network)]
+    return [(float(it.loss), it.image()) for it in engine.stylize(content, styles, settings, networks=[network])]
 
 
 def test_the_guard_against_the_oracle_can_fail(make_network: MakeNetwork) -> None:
@@ -73,7 +73,7 @@ def test_two_devices_and_repeated_runs_are_bit_equal(make_network: MakeNetwork) 
 def test_iterates_tell_where_they_are(make_network: MakeNetwork) -> None:
     content, style = picture(1, 30, 60, torch.float32), picture(2, 40, 40, torch.float32)
     seen = []
-    for it in engine.stylize(content, [style], Settings(**SHORT), network=make_network()):
+    for it in engine.stylize(content, [style], Settings(**SHORT), networks=[make_network()]):
         seen.append((it.scale, it.size, it.step, it.steps, it.ends_scale, it.done))
         assert it.image().shape == (1, 3, *it.size)
         assert set(it.parts) == {"content relu4_2", "tv", *(f"style relu{i}_1" for i in range(1, 6))}
@@ -88,7 +88,7 @@ def test_the_gradient_is_the_losss(make_network: MakeNetwork) -> None:
     network = make_network(dtype=torch.float64)
     content, style = picture(1, 18, 20), picture(2, 20, 20)
     for style_loss in ("gram", "wasserstein"):
-        objective = Objective(network, content, [style], Settings(style_loss=style_loss))
+        objective = Objective([network], content, [style], Settings(style_loss=style_loss))
         image = picture(3, 18, 20).requires_grad_()
         objective.evaluate(image)
         direction = picture(4, 18, 20) - 0.5
@@ -104,7 +104,7 @@ def objective_value(objective: Objective, image: Tensor) -> float:
 
 def test_zero_weights_leave_terms_out(make_network: MakeNetwork) -> None:
     settings = Settings(content_weight=0, tv_weight=0, style_layers=("relu1_1", "relu2_1"), style_layer_weights=(1, 0))
-    objective = Objective(make_network(), picture(1, 20, 20).float(), [picture(2, 20, 20).float()], settings)
+    objective = Objective([make_network()], picture(1, 20, 20).float(), [picture(2, 20, 20).float()], settings)
     assert [term.name for term in objective.terms] == ["style relu1_1"]
 
 
@@ -142,7 +142,7 @@ def test_first_pictures_have_the_statistics_they_promise() -> None:
 def test_a_picture_to_start_from_is_used(make_network: MakeNetwork) -> None:
     content, style, init = (picture(i, 40, 40, torch.float32) for i in (1, 2, 3))
     settings = Settings(avg_decay=0.0, step_size=1e-9, **SHORT)
-    first = next(engine.stylize(content, [style], settings, network=make_network(), init=init))
+    first = next(engine.stylize(content, [style], settings, networks=[make_network()], init=init))
     expected = engine.resize(init, (33, 33), antialias=True).clamp(0, 1)
     assert torch.allclose(first.image(), expected, atol=1e-6)
 
@@ -171,19 +171,19 @@ def test_tensors_that_are_no_pictures_are_refused_before_the_first_step(bad: Ten
     good = picture(1, 40, 40, torch.float32)
     for content, styles, init in ((bad, [good], None), (good, [bad], None), (good, [good], bad)):
         with pytest.raises(ImageError):
-            engine.stylize(content, styles, Settings(**SHORT), network=make_network(), init=init)
+            engine.stylize(content, styles, Settings(**SHORT), networks=[make_network()], init=init)
 
 
 def test_wrong_arguments_are_refused_before_the_first_step(make_network: MakeNetwork) -> None:
     good = picture(1, 40, 40, torch.float32)
     with pytest.raises(SettingsError, match="at least one style"):
-        engine.stylize(good, [], Settings(**SHORT), network=make_network())
+        engine.stylize(good, [], Settings(**SHORT), networks=[make_network()])
     with pytest.raises(SettingsError, match="init 'file.png' is not one of"):
-        engine.stylize(good, [good], Settings(init="file.png", **SHORT), network=make_network())
+        engine.stylize(good, [good], Settings(init="file.png", **SHORT), networks=[make_network()])
     with pytest.raises(SettingsError, match="no layer 'relu9_9'"):
-        engine.stylize(good, [good], Settings(style_layers=("relu9_9",), **SHORT), network=make_network())
+        engine.stylize(good, [good], Settings(style_layers=("relu9_9",), **SHORT), networks=[make_network()])
     with pytest.raises(ImageError, match="too|needs at least 16"):
-        engine.stylize(good, [good], Settings(min_scale=8, end_scale=9), network=make_network())
+        engine.stylize(good, [good], Settings(min_scale=8, end_scale=9), networks=[make_network()])
 
 
 @pytest.mark.weights
@@ -197,9 +197,9 @@ def test_a_real_run_cuts_the_style_loss_tenfold(style_loss: str) -> None:
     style = to_tensor(images.load(SHARED / "images/style/starry_night.jpg"))
     settings = Settings(style_loss=style_loss, end_scale=181, initial_iterations=120, iterations=40, content_weight=0.0,
                         weights=str(REAL_WEIGHTS))  # fmt: skip
-    network = networks.load(settings, [torch.device("cpu")])
+    (network,) = networks.load(settings, [torch.device("cpu")])
     at_start: dict[str, float] = {}
-    for it in engine.stylize(content, [style], settings, network=network):
+    for it in engine.stylize(content, [style], settings, networks=[network]):
         if it.step == 1 and not at_start:
             at_start = {name: float(part) for name, part in it.parts.items()}
     before, after = (sum(float(v) for k, v in parts.items() if k.startswith("style")) for parts in (at_start, it.parts))

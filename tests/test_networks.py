@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,10 +59,31 @@ def test_two_devices_give_the_same_features(make_network: Callable[..., Network]
         assert torch.equal(value, two.forward(x, LAYERS)[layer])
 
 
-def test_the_second_of_two_devices_gets_the_network_from_conv2_1_on() -> None:
-    network = Network(TINY, tiny_weights(), devices=(torch.device("cpu"), torch.device("meta")))
-    places = {name: weight.device.type for name, (weight, _) in network._weights.items()}
-    assert {n for n, place in places.items() if place == "cpu"} == {"conv1_1", "conv1_2"}
+@pytest.mark.parametrize(
+    ("devices", "split", "first"),
+    [(2, None, 2), (2, ("relu2_1",), 2), (3, ("relu1_2", "pool4"), 1), (1, None, 16), (16, None, 1)],
+)
+def test_layers_go_to_the_devices_in_order(devices: int, split: tuple[str, ...] | None, first: int) -> None:
+    places = [torch.device("cpu"), *[torch.device("meta")] * (devices - 1)]
+    network = Network(TINY, tiny_weights(), devices=places, split=split)
+    kinds = [network._place[step.name].type for step in TINY.steps if isinstance(step, Conv)]
+    assert kinds == ["cpu"] * first + ["meta"] * (16 - first)
+
+
+def test_vgg19_is_shared_where_memory_balances() -> None:
+    assert VGG19.shares(1) == ()
+    assert VGG19.shares(2) == ("conv2_2",)  # 64 + 64 + 16 + 32 numbers a pixel before it, 150 from there on
+    assert VGG19.shares(3) == ("pool1", "conv3_3")
+
+
+@pytest.mark.parametrize(
+    ("split", "devices", "words"),
+    [("relu2_2,relu2_1", 3, "in the network's order"), ("relu2_1", 3, r"one fewer than --devices has \(3 now\)"),
+     ("relu2_9", 2, "no layer 'relu2_9'")],
+)  # fmt: skip
+def test_splits_that_make_no_sense_are_refused(split: str, devices: int, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        VGG19.check_split(Settings(sharding="layers", split=split, devices=("cpu",) * devices))
 
 
 def test_l2_pool_has_a_finite_gradient_on_zeros() -> None:
@@ -93,12 +116,12 @@ def test_pictures_too_small_for_the_deepest_layer_are_refused() -> None:
 @pytest.fixture
 def small_vgg(monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     """Put the tiny layout in VGG-19's place, and return float32 weights for it."""
-    monkeypatch.setattr(networks, "VGG19", TINY)
+    monkeypatch.setitem(networks.SPECS, "vgg19", TINY)
     return {k: v.float() for k, v in tiny_weights().items()}
 
 
 def load(path: Path) -> Network:
-    return networks.load(Settings(weights=str(path)), [torch.device("cpu")])
+    return networks.load(Settings(weights=str(path)), [torch.device("cpu")])[0]
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
@@ -166,6 +189,29 @@ class Bomb:
         return os.system, ("touch executed",)
 
 
+@pytest.mark.parametrize("kind", ["whole-number keys", "sparse", "meta", "overflows", "broken directory"])
+def test_odd_pickles_are_refused(kind: str, tmp_path: Path, small_vgg: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "w.pth"
+    key = "features.0.weight"
+    odd: dict[object, torch.Tensor] = dict(small_vgg)
+    if kind == "whole-number keys":
+        odd[0] = torch.zeros(1)
+    elif kind == "sparse":
+        odd[key] = small_vgg[key].to_sparse()
+    elif kind == "meta":
+        odd[key] = small_vgg[key].to("meta")
+    elif kind == "overflows":
+        odd[key] = torch.full_like(small_vgg[key], 1e300, dtype=torch.float64)
+    torch.save(odd, path)
+    if kind == "broken directory":
+        data = bytearray(path.read_bytes())
+        at = data.rindex(b"PK\x01\x02")
+        data[at : at + 4] = b"XXXX"
+        path.write_bytes(data)
+    with pytest.raises(WeightsError):
+        load(path)
+
+
 def test_a_pickle_that_runs_code_is_refused_and_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_vgg: dict[str, torch.Tensor]
 ) -> None:
@@ -200,8 +246,9 @@ def test_download_failure_names_address_place_and_option(tmp_path: Path, monkeyp
     def offline(*args: object, **more: object) -> None:
         raise OSError("Name or service not known")
 
+    monkeypatch.setattr(weights, "_knock", lambda url: None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(WeightsError) as caught:
+    with pytest.raises(weights.UnreachableError) as caught:
         weights.download()
     for word in ("vgg19-dcbb9e9d.pth", "dcbb9e9d...", str(tmp_path), "--weights", "Name or service not known"):
         assert word in str(caught.value)
@@ -214,3 +261,37 @@ def test_a_damaged_file_in_the_cache_is_found_by_its_hash(tmp_path: Path, monkey
     cached.write_bytes(b"half of it")
     with pytest.raises(WeightsError, match="is damaged"):
         weights.download()
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "START_SECONDS", 0.3)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the connection and says nothing
+        start = time.perf_counter()
+        with pytest.raises(TimeoutError):
+            weights._knock(f"http://127.0.0.1:{server.getsockname()[1]}/vgg19.pth")
+        assert time.perf_counter() - start < 2
+        port = server.getsockname()[1]
+    with pytest.raises(OSError, match="refused"):
+        weights._knock(f"http://127.0.0.1:{port}/vgg19.pth")
+
+
+def test_the_built_in_network_is_whole_and_small() -> None:
+    (network,) = networks.load(Settings(network="compact"), [torch.device("cpu")])
+    found = network.forward(picture(1, 64, 80, torch.float32), LAYERS)
+    assert {layer: tuple(x.shape[1:]) for layer, x in found.items()} == {
+        "relu1_1": (32, 64, 80),
+        "relu2_1": (64, 32, 40),
+        "relu3_1": (128, 16, 20),
+        "relu4_1": (192, 8, 10),
+        "relu4_2": (192, 8, 10),
+        "relu5_1": (256, 4, 5),
+    }
+    assert all(x.isfinite().all() and x.std() > 0 for x in found.values())
+    assert weights.BUILT_IN.stat().st_size < 4e6
+
+
+def test_an_installation_without_its_network_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "BUILT_IN", tmp_path / "compact.safetensors")
+    with pytest.raises(WeightsError, match="install style_transfer again"):
+        networks.load(Settings(network="compact"), [torch.device("cpu")])

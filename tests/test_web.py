@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -92,8 +93,6 @@ def test_the_picture_comes_while_somebody_watches(page: WebObserver) -> None:
 
 
 def test_a_request_makes_the_run_hand_over_pixels(page: WebObserver) -> None:
-    import threading
-
     got: list[int] = []
     thread = threading.Thread(target=lambda: got.append(ask(page, "/image")[0]))
     thread.start()
@@ -162,3 +161,30 @@ def test_importing_it_does_not_import_aiohttp() -> None:
     code = "import sys, style_transfer.observers.web; print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70])
+def test_a_name_that_cannot_be_one_is_refused(host: str) -> None:
+    observer = WebObserver(host=host, encode=images.encode_jpeg)
+    with pytest.raises(SettingsError, match="--host"):
+        observer.start()
+
+
+def test_a_viewer_gets_the_end_and_the_last_picture() -> None:
+    observer = WebObserver(port=0, encode=images.encode_jpeg)
+    observer.start()
+    observer.update({"step": 1}, pixels)
+    connection = http.client.HTTPConnection("127.0.0.1", observer.port, timeout=10)
+    connection.request("GET", "/events", headers={"Cookie": f"{COOKIE}={observer.token}"})
+    answer = connection.getresponse()
+    assert answer.readline() == b'data: {"step": 1}\n'
+    observer.update({"step": 2, "done": True}, pixels)
+    closing = threading.Thread(target=observer.close)
+    closing.start()
+    answer.readline()
+    assert answer.readline() == b'data: {"step": 2, "done": true}\n'
+    assert ask(observer, "/image")[0] == 200
+    start = time.monotonic()
+    closing.join()
+    assert time.monotonic() - start < 2.5
+    connection.close()

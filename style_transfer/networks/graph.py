@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .spec import Conv, NetworkSpec
+from .spec import Conv, NetworkSpec, Segment
 
 
 def average_pool(x: Tensor) -> Tensor:
@@ -34,8 +34,10 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {"average": average_pool, "l2"
 class Network:
     """A network with fixed weights.
 
-    `state` holds the tensors `networks.weights.check` returns. With two devices, the steps from `spec.split` on
-    run on the second. The dtype of all computation is that of the picture given to `forward`.
+    `state` holds the tensors `networks.weights.check` returns. With several devices, the layers in `split` are where the
+    second and later ones begin (where memory balances, if left out). `dtype` is that of the pictures; all but the first
+    convolution run in `precision`, a lower one if given, and so do the features. `source` says where the weights come from,
+    `note` what the user should know of them.
     """
 
     def __init__(
@@ -45,52 +47,65 @@ class Network:
         *,
         pooling: str = "average",
         devices: Sequence[torch.device] = (torch.device("cpu"),),
+        split: Sequence[str] | None = None,
         dtype: torch.dtype = torch.float32,
+        precision: torch.dtype | None = None,
         source: str = "",
+        note: str | None = None,
     ) -> None:
         self.spec = spec
         self.pooling = pooling
         self.devices = tuple(devices)
         self.dtype = dtype
         self.source = source
+        self.note = note
         self._pool = POOLINGS[pooling]
         self._mean = torch.tensor(spec.mean, dtype=dtype, device=self.devices[0]).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, dtype=dtype, device=self.devices[0]).view(1, 3, 1, 1)
         self._place: dict[str, torch.device] = {}
         self._weights: dict[str, tuple[Tensor, Tensor]] = {}
-        device = self.devices[0]
+        starts = list(split if split is not None else spec.shares(len(self.devices)))
+        device, later = self.devices[0], list(self.devices[1:])
+        self._precision = precision or dtype
+        kind = dtype
         for step in spec.steps:
-            if step.name == spec.split:
-                device = self.devices[-1]
+            if starts and starts[0] in (step.name, *step.layers):
+                device = later.pop(0)
+                del starts[0]
             self._place[step.name] = device
             if isinstance(step, Conv):
-                weight, bias = (state[f"{step.key}.{kind}"].to(device=device, dtype=dtype) for kind in ("weight", "bias"))
+                weight, bias = (state[f"{step.key}.{part}"].to(device=device, dtype=kind) for part in ("weight", "bias"))
                 self._weights[step.name] = weight, bias
+                kind = self._precision
 
-    def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Return the features (1, C, h, w) of a picture (1, 3, H, W) in [0, 1] at `layers`, by name.
 
         The first convolution sees the picture's edge replicated, the others zeros. Nothing beyond the deepest layer is run.
         """
-        wanted = set(layers)
+        (segment,) = self.spec.segments(layers, cut=False)
+        return self.run(segment, image)[0]
+
+    def run(self, segment: Segment, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the features at the segment's layers, and its output. `x` is the picture or the last segment's output."""
         features: dict[str, Tensor] = {}
-        x = F.pad((image - self._mean) / self._std, (1, 1, 1, 1), "replicate")
-        padding = 0
-        for step in self.spec.steps:
-            if len(features) == len(wanted):
-                break
+        padding = 1
+        if segment.first:
+            x = F.pad((x - self._mean) / self._std, (1, 1, 1, 1), "replicate")
+            padding = 0
+        for step in segment.steps:
             x = x.to(self._place[step.name])
             if isinstance(step, Conv):
                 before, after = step.layers
                 x = F.conv2d(x, *self._weights[step.name], padding=padding)
                 padding = 1
-                if before in wanted:
+                if before in segment.strides:
                     features[before] = x
-                x = F.relu(x, inplace=before not in wanted)
-                if after in wanted:
+                x = F.relu(x, inplace=before not in segment.strides).to(self._precision)
+                if after in segment.strides:
                     features[after] = x
             else:
                 x = self._pool(x)
-                if step.name in wanted:
+                if step.name in segment.strides:
                     features[step.name] = x
-        return features
+        return features, x

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import pickle
+import queue
+import socket
+import threading
+import urllib.request
 import warnings
 import zipfile
 from pathlib import Path
@@ -20,6 +25,8 @@ State = dict[str, Tensor]
 
 MAX_FILE_BYTES = 4 * 2**30
 CLASSIFIER = "classifier."
+START_SECONDS = 5
+STALL_SECONDS = 30
 _LOOKS_LIKE = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights themselves: run 'git lfs pull'"),
     (b"<!doctype", "a web page, not weights: download it again"),
@@ -76,20 +83,21 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _read_pickle(path: Path) -> State:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
-                raise WeightsError(f"--weights {shown(path)} unpacks to more than any network this program knows")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
+                    raise WeightsError(f"--weights {shown(path)} unpacks to more than any network this program knows")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on pickle protocols, no concern of the user's
             state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError,
+            NotImplementedError) as error:  # fmt: skip
         raise WeightsError(
             f"--weights {shown(path)} is damaged, or holds more than tensors, which is refused; "
             "take a file that holds a state dictionary only"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise WeightsError(f"--weights {shown(path)} does not hold a state dictionary of tensors")
     return state
 
@@ -109,42 +117,96 @@ def check(state: State, spec: NetworkSpec, source: str) -> State:
             wanted[f"{step.key}.weight"] = (step.outputs, step.inputs, 3, 3)
             wanted[f"{step.key}.bias"] = (step.outputs,)
     found = {k: v for k, v in state.items() if not k.startswith(CLASSIFIER)}
+    wanted_state: State = {}
     for key, shape in wanted.items():
         if key not in found:
             raise WeightsError(f"{source} has no {key}: it is not {spec.name}, or its keys are not torchvision's")
         tensor = found[key]
         if tuple(tensor.shape) != shape:
             raise WeightsError(f"{source}: {key} is {tuple(tensor.shape)}, but {spec.name} needs {shape}")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise WeightsError(f"{source}: {key} is not an ordinary tensor with its numbers in the file")
         if not tensor.is_floating_point():
             raise WeightsError(f"{source}: {key} is {tensor.dtype}, not floating-point numbers")
-        if not torch.isfinite(tensor).all():
-            raise WeightsError(f"{source}: {key} holds numbers that are not finite")
+        wanted_state[key] = tensor.to(torch.float32)
+        if not torch.isfinite(wanted_state[key]).all():
+            raise WeightsError(f"{source}: {key} holds numbers that are not finite in single precision")
     for key in found:
         if key not in wanted:
             raise WeightsError(f"{source} has {key}, which {spec.name} does not: it belongs to another network")
-    return {key: found[key].to(torch.float32) for key in wanted}
+    return wanted_state
+
+
+class UnreachableError(WeightsError):
+    """Weights are not on this machine and cannot be fetched."""
+
+
+BUILT_IN = Path(__file__).with_name("compact.safetensors")
+"""The compact network's weights, part of the package."""
+
+
+def built_in() -> tuple[State, str]:
+    """Return the weights of the built-in compact network and where they come from. Raises `WeightsError`."""
+    if not BUILT_IN.is_file():
+        raise WeightsError(f"the installation is not whole: {BUILT_IN} is missing; install style_transfer again")
+    return _read_safetensors(BUILT_IN), f"built-in sha256:{digest(BUILT_IN)}"
 
 
 def download(*, progress: bool = True) -> tuple[State, str]:
     """Return torchvision's VGG-19 weights and their URL, fetched once into torch's cache, the hash checked every time.
 
-    Raises `WeightsError` with the address, the place and the way out when they cannot be had.
+    Raises `UnreachableError` within seconds if they are not there and cannot be fetched, else `WeightsError`.
     """
     from torchvision.models import VGG19_Weights
 
     url = VGG19_Weights.IMAGENET1K_V1.url
     cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     prefix = cached.stem.rsplit("-", 1)[1]
+    if not cached.is_file():
+        try:
+            _fetch(url, cached, prefix, progress=progress)
+        except (OSError, RuntimeError, EOFError) as error:
+            raise UnreachableError(
+                f"VGG-19's weights could not be fetched ({_first_line(error)}): to have them, put {url} (548 MB, "
+                f"SHA-256 {prefix}...) at {cached}, or give a local file with --weights"
+            ) from error
     try:
-        if not cached.is_file():
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(cached), hash_prefix=prefix, progress=progress)
         found = digest(cached)
-    except (OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"VGG-19's weights could not be fetched ({_first_line(error)}): put {url} (SHA-256 {prefix}...) "
-            f"at {cached}, or give a local file with --weights"
-        ) from error
+    except OSError as error:
+        raise WeightsError(f"{cached} cannot be read: {error.strerror}") from error
     if not found.startswith(prefix):
         raise WeightsError(f"{cached} is damaged (SHA-256 {found[:8]}..., not {prefix}...): delete it and start again")
     return _read_pickle(cached), url
+
+
+def _fetch(url: str, path: Path, prefix: str, *, progress: bool) -> None:
+    """Download a file. Gives up if the first byte does not come in `START_SECONDS`, or later in `STALL_SECONDS`."""
+    _knock(url)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)  # torch.hub sets none of its own
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=progress)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _knock(url: str) -> None:
+    """Raise `OSError` unless `url` answers in time. The wait is in a thread, since looking up a name has no time limit."""
+    answer: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=START_SECONDS) as response:
+                response.read(1)
+            answer.put(None)
+        except (OSError, http.client.HTTPException) as error:
+            answer.put(error if isinstance(error, OSError) else OSError(str(error)))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        problem = answer.get(timeout=START_SECONDS)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {START_SECONDS} seconds") from None
+    if problem is not None:
+        raise problem

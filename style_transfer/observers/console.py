@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +22,11 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(max(0, round(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def finite(value: float) -> float | None:
+    """Return a number, or None, JSON's null, if it is not finite."""
+    return value if math.isfinite(value) else None
 
 
 class TimeLeft:
@@ -90,10 +96,10 @@ class Quiet:
         """Print a line; a closed stream is no error."""
         try:
             print(text, file=self.stream, flush=True)
-        except (OSError, ValueError):
-            return
         except UnicodeEncodeError:
             print(text.encode("ascii", "backslashreplace").decode(), file=self.stream, flush=True)
+        except (OSError, ValueError):
+            return
 
     def close(self) -> None:
         """Do nothing."""
@@ -114,7 +120,8 @@ class Bar(Quiet):
         self.bar = None
         if self.stream.isatty():
             bar_format = "{desc} {percentage:3.0f}%|{bar}| {unit}"
-            self.bar = tqdm(total=total, unit="", file=self.stream, bar_format=bar_format, dynamic_ncols=True, leave=True)
+            self.bar = tqdm(total=total, unit="", file=self.stream, bar_format=bar_format, dynamic_ncols=True,
+                            nrows=20, leave=True)  # fmt: skip
 
     def update(self, iterate: Iterate, left: float) -> None:
         """Redraw the bar if it is time, or print the line of a scale that ended."""
@@ -163,7 +170,7 @@ class JSONLines(Quiet):
         if not self.open:
             return
         try:
-            print(json.dumps(event), file=self.out, flush=True)
+            print(json.dumps(event, allow_nan=False), file=self.out, flush=True)
         except OSError:
             self.open = False
 
@@ -178,8 +185,8 @@ class JSONLines(Quiet):
                 "height": height,
                 "step": iterate.step,
                 "steps": iterate.steps,
-                "loss": float(iterate.loss),
-                "parts": {name: float(part) for name, part in iterate.parts.items()},
+                "loss": finite(float(iterate.loss)),
+                "parts": {name: finite(float(part)) for name, part in iterate.parts.items()},
                 "seconds": round(iterate.seconds, 3),
                 "seconds_left": round(left, 1),
                 "memory": iterate.memory,

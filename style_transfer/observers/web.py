@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 INTERVAL = 0.5
+LINGER = 3.0
 MAX_REQUESTS = 16
 PORTS_TRIED = 20
 COOKIE = "style_transfer_token"
@@ -62,7 +63,9 @@ class WebObserver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._started: threading.Event = threading.Event()
-        self._failure: OSError | None = None
+        self._failure: OSError | UnicodeError | None = None
+        self._streams = 0
+        self._delivered: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._main, name="live page", daemon=True)
 
     def start(self) -> str:
@@ -73,7 +76,8 @@ class WebObserver:
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
-            raise SettingsError(f"--host {self.host} --port {self.port}: {self._failure.strerror or self._failure}; try another")
+            reason = getattr(self._failure, "strerror", None) or self._failure
+            raise SettingsError(f"--host {self.host} --port {self.port}: {reason}; try another")
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
         address = f"http://{host}:{self.port}/?token={self.token}"
         if self.browser is not None:
@@ -92,10 +96,10 @@ class WebObserver:
             self._pixels, self._taken = picture(), now
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving, once those who watch have the last picture (a few seconds at most)."""
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=LINGER + 5)
 
     def _main(self) -> None:
         asyncio.run(self._serve())
@@ -103,7 +107,7 @@ class WebObserver:
     async def _serve(self) -> None:
         from aiohttp import web
 
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stop, self._delivered = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         app = web.Application(middlewares=[self._guard()], client_max_size=1024)
         app.add_routes(
             [
@@ -117,11 +121,14 @@ class WebObserver:
         await runner.setup()
         try:
             await self._bind(runner)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one
             self._failure = error
         self._started.set()
         if self._failure is None:
             await self._stop.wait()
+            if self._streams and self._state.get("done"):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._delivered.wait(), LINGER)
         await runner.cleanup()
 
     async def _bind(self, runner: web.AppRunner) -> None:
@@ -225,7 +232,12 @@ class WebObserver:
             return web.Response(status=503, text="there is no picture yet\n")
         if self._image is None or self._image[0] is not pixels:
             self._image = pixels, await asyncio.to_thread(self._encode, pixels)
-        return web.Response(body=self._image[1], content_type="image/jpeg")
+        response = web.Response(body=self._image[1], content_type="image/jpeg")
+        if self._state.get("done") and self._delivered is not None:
+            await response.prepare(request)
+            await response.write_eof()
+            self._delivered.set()
+        return response
 
     async def _json(self, request: web.Request) -> web.Response:
         from aiohttp import web
@@ -239,14 +251,21 @@ class WebObserver:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **self._headers})
         await response.prepare(request)
         last: dict[str, object] = {}
-        while not self._stop.is_set():
-            state = self._state
-            if state and state is not last:
-                last = state
-                with contextlib.suppress(ConnectionError):
-                    await asyncio.wait_for(response.write(f"data: {json.dumps(state)}\n\n".encode()), 30)
-            if state.get("done") or request.transport is None or request.transport.is_closing():
-                break
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), INTERVAL)
+        self._streams += 1
+        try:
+            while True:
+                stopping, state = self._stop.is_set(), self._state
+                if state and state is not last:
+                    last = state
+                    with contextlib.suppress(ConnectionError):
+                        await asyncio.wait_for(response.write(f"data: {json.dumps(state)}\n\n".encode()), 30)
+                if stopping or state.get("done") or request.transport is None or request.transport.is_closing():
+                    break
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), INTERVAL)
+            if state.get("done") and self._delivered is not None:
+                with contextlib.suppress(TimeoutError):  # the viewer fetches the last picture now
+                    await asyncio.wait_for(self._delivered.wait(), LINGER)
+        finally:
+            self._streams -= 1
         return response

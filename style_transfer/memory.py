@@ -1,0 +1,252 @@
+"""What a tile costs on a device, and the largest tiles that fit: the planner of `sweep.Limits`.
+
+Costs are measured, not guessed: a small tile is run forward and backward on the device, and its peak of memory and the bytes
+its graph holds are taken per cell. Both grow in proportion to the cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import math
+import re
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+
+from .config import Settings
+from .networks.graph import Network
+from .networks.spec import Segment
+from .schedule import Size
+from .sweep import UNLIMITED, Limits, Sweep
+
+SHARE = 0.85
+"""The part of the memory that is free which a plan may use if no limit is given."""
+PROBE_CELLS = 96
+GUESS = 3.0
+"""The peak as a multiple of what a graph holds, until it has been measured: more than was ever seen."""
+GOOD_SIDE = 640
+"""Tiles of this many pixels overlap by a sixth; what memory is left is better spent on keeping graphs than on larger tiles."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes for each cell of a segment's input: the peak while a tile is in work, and what a kept graph holds."""
+
+    peak: float
+    kept: float
+    seconds: float
+
+
+def show_bytes(count: float) -> str:
+    """Return bytes as 1.2 GB or 340 MB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on a device; on the CPU also within the limit of a container."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free: int = psutil.virtual_memory().available
+    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):
+            root = Path("/sys/fs/cgroup")
+            free = min(free, int((root / limit).read_text()) - int((root / usage).read_text()))
+    return max(0, free)
+
+
+def used_bytes(device: torch.device) -> int:
+    """Return what this process uses on a device."""
+    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else int(psutil.Process().memory_info().rss)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Say whether an exception means that memory ran out."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def release() -> None:
+    """Give back memory that nothing uses any more."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
+
+
+def smaller(limits: Limits, size: Size, network: Network) -> Limits:
+    """Return limits that need about half the memory: first no kept graphs and segments, then ever smaller tiles."""
+    if limits.whole:
+        layers = list(network.spec.strides)
+        areas, shape = [], size
+        for segment in network.spec.segments(layers):
+            areas.append(shape[0] * shape[1] // 2)
+            shape = shape[0] // segment.geometry.stride, shape[1] // segment.geometry.stride
+        return Limits(False, tuple(areas), (0,) * len(areas))
+    if any(limits.keep):
+        return Limits(False, limits.areas, (0,) * len(limits.keep), limits.side)
+    side = limits.side and max(1, limits.side * 2 // 3)
+    return Limits(False, tuple(max(1, area // 2) for area in limits.areas), limits.keep, side)
+
+
+def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str, itemsize: int = 4) -> int:
+    """Return the bytes that grow with the picture: it, its gradient, the optimizer's state, the average, content targets."""
+    pictures = {"adam": 2, "lbfgs": 2 * 10 + 4}[optimizer] + 3
+    pixels = size[0] * size[1]
+    targets = sum(network.spec.channels[layer] / network.spec.strides[layer] ** 2 for layer in content_layers)
+    return round(pixels * itemsize * (3 * pictures + targets))
+
+
+def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]:
+    """Run a segment forward on a square of noise; return the sum of its output and the bytes its graph holds."""
+    held: dict[int, int] = {}
+
+    def note(x: Tensor) -> Tensor:
+        held[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    channels = 3 if segment.first else next(step.inputs for step in segment.steps if hasattr(step, "inputs"))
+    x = torch.rand(1, channels, cells, cells, device=network.devices[0], dtype=network.dtype).requires_grad_()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        features, output = network.run(segment, x)
+        total = output.sum() + sum(f.flatten(2)[0].mm(f.flatten(2)[0].mT).sum() for f in features.values())
+    return torch.autograd.grad(total, x)[0], sum(held.values())
+
+
+@contextlib.contextmanager
+def _peak(device: torch.device) -> Iterator[list[int]]:
+    """Put into the list by how many bytes memory rose within the block at its highest; nothing where that cannot be seen."""
+    found: list[int] = []
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield found
+        found.append(torch.cuda.max_memory_allocated(device) - before)
+    elif sys.platform == "linux":
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            yield found
+            return
+        before = psutil.Process().memory_info().rss
+        yield found
+        high = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        if high:
+            found.append(int(high[1]) * 1024 - before)
+    else:
+        yield found
+
+
+@functools.lru_cache(maxsize=32)
+def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Cost:
+    """Return what a segment costs on a network's device, measured once."""
+    layers, cut, index = segment_key
+    segment = network.spec.segments(layers, cut=cut)[index]
+    stride = segment.geometry.stride
+    cells = -(-PROBE_CELLS // stride) * stride * (4 if segment.first else 1)
+    _probe(network, segment, stride * 4)  # libraries set themselves up
+    with _peak(network.devices[0]) as high:
+        start = time.perf_counter()
+        _, held = _probe(network, segment, cells)
+        seconds = time.perf_counter() - start
+    kept = held / cells**2
+    # memory that an allocator had already is not seen as a rise; a graph and one gradient of its largest tensor are the least
+    peak = max(high[0] / cells**2 if high else kept * GUESS, kept * 1.3)
+    return Cost(peak, kept, seconds / cells**2)
+
+
+def plan(
+    network: Network,
+    size: Size,
+    layers: Collection[str],
+    *,
+    budget: int,
+    hands: int = 1,
+) -> Limits:
+    """Return the limits with which a picture of `size` is worked on within `budget` bytes on each of `hands` devices.
+
+    The budget is for tiles alone, what `state_bytes` counts is not in it. One tile if it fits, else segments with tiles as
+    large as is useful, and what is left for keeping graphs: those first that save most time for their bytes, the last segment's.
+    """
+    key = tuple(sorted(layers))
+    area = size[0] * size[1] // hands
+    if hands == 1 and area * _bound(network, key) <= budget:
+        return UNLIMITED
+    if hands == 1 and area * cost(network, (key, False, 0)).peak <= budget:
+        return UNLIMITED
+    segments = network.spec.segments(key)
+    costs = [cost(network, (key, True, index)) for index in range(len(segments))]
+    stored = 0.0  # outputs of segments and their gradients, for the whole picture
+    areas, side = [], float(GOOD_SIDE)
+    shape = size
+    sizes = []
+    for segment in segments:
+        sizes.append(shape[0] * shape[1])
+        areas.append((side + 2 * segment.geometry.halo) ** 2)
+        side /= segment.geometry.stride
+        shape = shape[0] // segment.geometry.stride, shape[1] // segment.geometry.stride
+        stored += 0 if segment.last else 2 * 4 * segment.channels * shape[0] * shape[1] / hands
+    room = budget - stored
+    work = min(room, max(a * c.peak for a, c in zip(areas, costs, strict=True)))
+    areas = [max(1.0, work / c.peak) for c in costs]
+    spare = room - work
+    keep = [0] * len(segments)
+    for index in reversed(range(len(segments))):
+        wanted = 1.3 * sizes[index] / hands * costs[index].kept
+        share = max(0.0, min(spare, wanted))
+        keep[index] = int(share / costs[index].kept)
+        spare -= share
+    return Limits(False, tuple(int(a) for a in areas), tuple(keep))
+
+
+def _bound(network: Network, layers: tuple[str, ...]) -> float:
+    """Return more bytes per pixel than the network can cost, without a measurement, for pictures that are small anyway."""
+    (segment,) = network.spec.segments(layers, cut=False)
+    stride, total = 1, 0.0
+    for step in segment.steps:
+        outputs = getattr(step, "outputs", 0)
+        stride = stride if outputs else 2 * stride
+        total += 4 * outputs / stride**2
+    return GUESS * total + 200
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one scale is expected to take: tiles of each segment, bytes on one device at the peak, seconds for one step."""
+
+    tiles: tuple[int, ...]
+    bytes: int
+    seconds: float
+
+
+def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits: Limits) -> Estimate:
+    """Return what a scale is expected to take within `limits`, from what a small tile takes."""
+    network = networks[0]
+    key = tuple(sorted({*settings.content_layers, *settings.style_layers}))
+    sweep = Sweep(networks, size, key, limits)
+    held, work, slowest = 0.0, 0.0, 0.0
+    for part in sweep.parts:
+        price = cost(network, (key, not limits.whole, part.index))
+        hands = [
+            sum(tile.read.area * price.seconds * (1 if tile in part.kept else 1.5) for tile in tiles) for tiles in part.tiles
+        ]
+        slowest += max(hands)
+        held += max(sum(tile.read.area for tile in tiles if tile in part.kept) for tiles in part.tiles) * price.kept
+        work = max(work, max(tile.read.area for tiles in part.tiles for tile in tiles) * price.peak)
+        if not part.segment.last:
+            held += 2 * 4 * part.segment.channels * math.prod(part.output_size)
+    state = state_bytes(network, size, settings.content_layers, settings.optimizer)
+    peak = state + max(work, held) if limits.whole else state + work + held
+    return Estimate(sweep.tiles, round(used_bytes(network.devices[0]) + peak), slowest)
+
+
+def tiles_of(pixels: int, network: Network, layers: Collection[str]) -> Limits:
+    """Return limits with tiles that own at most `pixels` x `pixels`, none of them kept."""
+    count = len(network.spec.segments(layers))
+    return Limits(False, (2**62,) * count, (0,) * count, pixels)

@@ -1,0 +1,144 @@
+"""The planner: what tiles cost, what fits, and what happens when memory runs out after all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psutil
+import pytest
+import torch
+from conftest import picture
+
+from style_transfer import engine, memory
+from style_transfer.config import Settings
+from style_transfer.errors import MemoryLimitError
+from style_transfer.networks import VGG19
+from style_transfer.networks.graph import Network
+from style_transfer.sweep import UNLIMITED, Limits, Sweep
+
+MakeNetwork = Callable[..., Network]
+LAYERS = {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"}
+
+
+@pytest.fixture
+def tiny(make_network: MakeNetwork) -> Network:
+    return make_network()
+
+
+def run(network: Network, **about: object) -> list[engine.Iterate]:
+    settings = Settings(min_scale=90, end_scale="128", initial_iterations=3, iterations=3, **about)  # type: ignore[arg-type]
+    content, style = picture(1, 96, 128, network.dtype), picture(2, 80, 100, network.dtype)
+    return list(engine.stylize(content, [style], settings, networks=[network]))
+
+
+def test_state_is_at_most_100_bytes_a_pixel_for_vgg19() -> None:
+    network = Network.__new__(Network)
+    network.spec = VGG19
+    assert memory.state_bytes(network, (3072, 4096), ("relu4_2",), "adam") == 3072 * 4096 * (60 + 32)
+
+
+def test_costs_grow_with_what_a_graph_holds(tiny: Network) -> None:
+    found = memory.cost(tiny, (tuple(sorted(LAYERS)), True, 0))
+    widths = [4, 4, 4 / 4, 6 / 4, 6 / 4, 6 / 16, 8 / 16, 8 / 16, 8 / 16, 8 / 16]
+    assert 0.8 * 4 * sum(widths) < found.kept < 3 * 4 * sum(widths)
+    assert found.peak >= found.kept and found.seconds > 0
+
+
+@pytest.mark.parametrize("hands", [1, 2, 4])
+def test_plans_stay_within_their_budget(hands: int, tiny: Network) -> None:
+    size = (3000, 2000)
+    kept_before = -1
+    for budget in (60_000_000, 200_000_000, 600_000_000, 20_000_000_000):
+        limits = memory.plan(tiny, size, LAYERS, budget=budget, hands=hands)
+        sweep = Sweep([tiny] * hands, size, LAYERS, limits)
+        kept = sum(tile.read.area for part in sweep.parts for tile in part.kept)
+        assert kept >= kept_before or limits == UNLIMITED
+        kept_before = kept
+        for part in sweep.parts:
+            price = memory.cost(tiny, (tuple(sorted(LAYERS)), not limits.whole, part.index))
+            for tiles in part.tiles:
+                work = max(tile.read.area for tile in tiles) * price.peak
+                held = sum(tile.read.area for tile in tiles if tile in part.kept) * price.kept
+                assert work <= budget and held <= budget
+    assert limits == UNLIMITED if hands == 1 else sum(map(len, (part.kept for part in sweep.parts))) == sum(sweep.tiles)
+
+
+def test_a_limit_makes_tiles_and_the_same_picture(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(tiny)
+    assert all(iterate.tiles == (1,) for iterate in whole)
+    tiled = run(tiny, tile="32")
+    assert all(sum(iterate.tiles) > 4 for iterate in tiled)
+    for a, b in zip(whole, tiled, strict=True):
+        assert float(a.loss) == pytest.approx(float(b.loss), rel=1e-3)
+    used = 10**9
+    monkeypatch.setattr(memory, "used_bytes", lambda device: used)
+    room = 128 * 96 * 100 + 400_000
+    limited = run(tiny, memory=str(used + room))
+    assert limited[-1].tiles > (1,) and float(limited[-1].loss) == pytest.approx(float(whole[-1].loss), rel=1e-3)
+    with pytest.raises(MemoryLimitError, match="beside the tiles"):
+        run(tiny, memory=str(used + 10))
+
+
+def test_free_memory_is_what_the_system_says() -> None:
+    free = memory.free_bytes(torch.device("cpu"))
+    assert 0 < free <= psutil.virtual_memory().total
+
+
+class Failing:
+    """Fails like an allocator for the first so many sweeps whose tiles are larger than a limit."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self.left, self.seen = times, []  # type: ignore[var-annotated]
+        original = Sweep.gradient
+
+        def gradient(sweep: Sweep, *more: object) -> torch.Tensor:
+            self.seen.append(sweep.tiles)
+            if self.left:
+                self.left -= 1
+                raise RuntimeError(
+                    "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried 1 bytes"
+                )
+            return original(sweep, *more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Sweep, "gradient", gradient)
+
+
+def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_tiles(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = make_network(dtype=torch.float64)
+    expected = run(exact)
+    failing = Failing(monkeypatch, 3)
+    found = run(exact)
+    assert len(found) == len(expected)
+    assert [sum(tiles) for tiles in failing.seen[:4]] == sorted(sum(tiles) for tiles in failing.seen[:4])
+    assert failing.seen[0] == (1,) and sum(failing.seen[3]) > 2
+    for a, b in zip(expected, found, strict=True):
+        assert float(a.loss) == pytest.approx(float(b.loss), rel=1e-6)
+    assert torch.allclose(expected[-1].image(), found[-1].image(), atol=1e-3)
+
+
+def test_memory_that_is_never_enough_ends_with_an_error(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing(monkeypatch, 10**6)
+    with pytest.raises(MemoryLimitError, match="even in small tiles"):
+        run(tiny)
+    assert len(failing.seen) == engine.RETRIES
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> torch.Tensor:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Sweep, "gradient", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(tiny)
+
+
+def test_smaller_limits_end_at_the_smallest_tiles(tiny: Network) -> None:
+    limits, size = UNLIMITED, (500, 700)
+    areas = []
+    for _ in range(30):
+        limits = memory.smaller(limits, size, tiny)
+        areas.append(limits.areas)
+    assert areas == sorted(areas, reverse=True)
+    assert limits == Limits(False, (1, 1), (0, 0))
