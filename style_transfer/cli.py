@@ -12,7 +12,7 @@ import platform
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -21,6 +21,7 @@ from . import __version__
 from .config import INITS, Option, Settings, check_not_empty, flag_name, option, options_of, validate_fields
 from .errors import (
     DeviceError,
+    DistributedError,
     ImageError,
     MemoryLimitError,
     OutputError,
@@ -32,9 +33,11 @@ from .errors import (
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from .engine import Iterate
     from .images import Picture
+    from .networks import Weights
     from .networks.graph import Network
     from .observers.console import Observer
     from .observers.web import WebObserver
@@ -47,6 +50,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     MemoryLimitError: 5,
     OutputError: 6,
     DeviceError: 8,
+    DistributedError: 9,
     KeyboardInterrupt: 130,
 }
 """The exit code of each class of error. 0 is success, 1 a bug."""
@@ -162,28 +166,49 @@ def one_line(text: str) -> str:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C into a wish to stop after the iteration; the second stops at once."""
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the iteration; the same signal again stops at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.signals: set[int] = set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return bool(self.signals)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a run that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + min(self.signals, default=signal.SIGINT)
 
     def _handle(self, number: int, frame: object) -> None:
-        if self.asked:
+        if number in self.signals:
             raise KeyboardInterrupt
-        self.asked = True
+        self.signals.add(number)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Handle SIGINT within the block, if this is the main thread."""
-        try:
-            before = signal.signal(signal.SIGINT, self._handle)
-        except ValueError:
-            yield
-            return
+        """Handle the signals within the block, if this is the main thread."""
+        before = {}
+        with contextlib.suppress(ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, self._handle)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What was read and checked, and is worked on: pictures (1, 3, H, W), the network's weights, the scales."""
+
+    content: torch.Tensor
+    styles: list[torch.Tensor]
+    init: torch.Tensor | None
+    weights: Weights
+    stages: Sequence[Stage]
 
 
 class Run:
@@ -194,51 +219,75 @@ class Run:
         self.content_path, self.style_paths, self.settings, self.options = parse(argv)
         self.output = Path(self.options.output)
         self.saved: Size | None = None
+        self.latest: np.ndarray[Any, np.dtype[np.float32]] | None = None
 
     def __call__(self) -> int:
-        """Do the work and return the exit code."""
-        from .observers.console import Quiet
+        """Do the work and return the exit code. Under torchrun, rank 0 reads and writes, and all paint."""
+        from . import distributed
 
-        notes = Quiet()
+        with distributed.joined(self.settings.devices) as self.group:
+            job: Job | StyleTransferError
+            if self.group.rank:
+                job = self.group.broadcast(None)
+            else:
+                try:
+                    job = self._prepare()
+                except StyleTransferError as error:
+                    job = error
+                self.group.broadcast(job)
+            if isinstance(job, StyleTransferError):
+                raise job
+            return self._work(job)
 
-        def say(remark: str) -> None:
-            notes.say(one_line(f"style_transfer: note: {remark}"))
-
-        self._check_output()
-        content, styles, init = self._load_pictures(say)
-        stages = self._check_sizes(content, styles)
-
-        from . import devices, networks
+    def _prepare(self) -> Job:
+        """Check and read everything that the work needs."""
+        from . import networks
         from .api import to_tensor
 
-        chosen, remarks = devices.resolve(self.settings.devices)
-        for remark in remarks:
-            say(remark)
-        loaded = networks.load(self.settings, chosen, progress=not self.options.quiet, say=say)
-        if self.options.dry_run:
-            return self._dry_run(loaded, stages)
-        self.recipe = self._recipe(loaded, stages)
-
-        from .engine import stylize
-
-        iterates = stylize(
+        self._check_output()
+        content, styles, init = self._load_pictures()
+        stages = self._check_sizes(content, styles)
+        weights = networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
+        return Job(
             to_tensor(content),
             [to_tensor(style) for style in styles],
-            dataclasses.replace(self.settings, init="content") if init is not None else self.settings,
-            networks=loaded,
-            init=None if init is None else to_tensor(init),
+            None if init is None else to_tensor(init),
+            weights,
+            stages,
         )
-        return self._paint(iterates, sum(stage.work for stage in stages))
+
+    def _note(self, remark: str) -> None:
+        from .observers.console import Quiet
+
+        Quiet().say(one_line(f"style_transfer: note: {remark}"))
+
+    def _work(self, job: Job) -> int:
+        from . import devices, networks
+        from .engine import stylize
+
+        if self.group.size > 1:
+            chosen: Sequence[torch.device] = [self.group.device]
+        else:
+            chosen, remarks = devices.resolve(self.settings.devices)
+            for remark in remarks:
+                self._note(remark)
+        loaded = networks.place(job.weights, self.settings, chosen)
+        if self.options.dry_run:
+            return 0 if self.group.rank else self._dry_run(loaded, job.stages)
+        self.recipe = self._recipe(loaded, job.stages)
+        settings = self.settings if job.init is None else dataclasses.replace(self.settings, init="content")
+        iterates = stylize(job.content, job.styles, settings, networks=loaded, init=job.init, group=self.group)
+        return self._paint(iterates, sum(stage.work for stage in job.stages))
 
     def _dry_run(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> int:
         """Print what each scale is expected to take."""
         from . import memory
-        from .engine import choose_limits
+        from .engine import limits_for
         from .observers.console import clock
 
         rows, total = [], 0.0
         for stage in stages:
-            limits = choose_limits(loaded, stage.size, self.settings)
+            limits = limits_for(loaded, stage.size, self.settings, self.group.size)
             found = memory.estimate(loaded, stage.size, self.settings, limits)
             total += found.seconds * stage.steps
             (height, width), tiles = stage.size, " + ".join(map(str, found.tiles))
@@ -251,9 +300,13 @@ class Run:
         for row in (heads, *rows):
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
         network = loaded[0]
-        places = ", ".join(str(device) for each in loaded for device in each.devices)
+        places = ", ".join(self._devices(loaded))
         print(f"{network.spec.name} on {places}; about {clock(total)} in all; {self.output} takes at most {disk} of disk")
         return 0
+
+    def _devices(self, loaded: Sequence[Network]) -> list[str]:
+        """Return the names of the devices that work, this process's first, each as often as there are processes."""
+        return [str(device) for each in loaded for device in each.devices] * self.group.size
 
     def _check_output(self) -> None:
         from . import images
@@ -272,14 +325,14 @@ class Run:
     def _sidecar(self) -> Path:
         return self.output.with_name(self.output.name + ".json")
 
-    def _load_pictures(self, say: Callable[[str], None]) -> tuple[Picture, list[Picture], Picture | None]:
+    def _load_pictures(self) -> tuple[Picture, list[Picture], Picture | None]:
         from . import images
 
         def load(path: str) -> Picture:
             picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels)
             if not self.options.quiet:
                 for note in picture.notes:
-                    say(f"{path}: {note}")
+                    self._note(f"{path}: {note}")
             return picture
 
         init = self.settings.init
@@ -323,7 +376,7 @@ class Run:
             "content": described(self.content_path),
             "styles": [described(path) for path in self.style_paths],
             "network": {"name": network.spec.name, "weights": network.source, "note": network.note},
-            "devices": [str(device) for each in loaded for device in each.devices],
+            "devices": self._devices(loaded),
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
             "scales": [{"width": s.size[1], "height": s.size[0], "steps": s.steps} for s in stages],
@@ -336,12 +389,14 @@ class Run:
     def _observer(self, total: int) -> Observer:
         from .observers.console import Bar, JSONLines, Quiet
 
+        if self.group.rank:
+            return Quiet()
         if self.options.json:
             return JSONLines()
         return Quiet() if self.options.quiet else Bar(total)
 
     def _live_page(self, observer: Observer) -> WebObserver | None:
-        if not self.options.web:
+        if not self.options.web or self.group.rank:
             return None
         from . import images
         from .observers.web import WebObserver
@@ -366,13 +421,16 @@ class Run:
                 for iterate in iterates:
                     clock = clock or TimeLeft(iterate.stages)
                     left = clock.update(iterate.index, iterate.step, iterate.seconds)
-                    if iterate.step == 1 and sum(iterate.tiles) > 1 and not self.options.quiet:
+                    if iterate.step == 1 and sum(iterate.tiles) > 1 and not self.options.quiet and not self.group.rank:
                         height, width = iterate.size
-                        observer.say(f"{width}x{height} is worked on in {' + '.join(map(str, iterate.tiles))} tiles")
+                        share = f" by each of {self.group.size} processes" if self.group.size > 1 else ""
+                        tiles = " + ".join(map(str, iterate.tiles))
+                        observer.say(f"{width}x{height} is worked on in {tiles} tiles{share}")
                     observer.update(iterate, left)
                     if page is not None:
-                        page.update(page_state(iterate, left), functools.partial(pixels_of, iterate))
-                    if interrupt.asked:
+                        page.update(page_state(iterate, left), functools.partial(self._page_pixels, iterate))
+                    self.group.stop = interrupt.asked
+                    if self.group.stopped or (interrupt.asked and self.group.size == 1):
                         break
                     every = self.options.save_every
                     if not iterate.ends_run and (iterate.ends_scale or (every and iterate.step % every == 0)):
@@ -382,13 +440,15 @@ class Run:
                     self._write(iterate, finished=not stopped)
                     if page is not None:
                         last = page_state(iterate, 0) | {"done": True, "stopped": stopped}
-                        page.update(last, functools.partial(pixels_of, iterate))
+                        page.update(last, functools.partial(self._page_pixels, iterate))
         finally:
             observer.close()
             if page is not None:
                 page.close()
         if iterate is None:
             raise KeyboardInterrupt
+        if self.group.rank:
+            return 0 if iterate.ends_run else interrupt.exit_code
         if isinstance(observer, JSONLines):
             height, width = iterate.size
             observer.emit({"event": "done", "output": str(self.output), "width": width, "height": height,
@@ -401,8 +461,18 @@ class Run:
                 f"style_transfer: stopped at {width}x{height}, iteration {iterate.step} of {iterate.steps}; "
                 f"the picture so far is in {one_line(str(self.output))}"
             )
-            return EXIT_CODES[KeyboardInterrupt]
+            return interrupt.exit_code
         return 0
+
+    def _page_pixels(self, iterate: Iterate) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last."""
+        if self.group.size == 1:
+            return pixels_of(iterate)
+        if self.latest is None:
+            import numpy as np
+
+            return np.zeros((*iterate.size, 3), np.float32)
+        return self.latest
 
     def _write_if_possible(self, iterate: Iterate, observer: Observer) -> None:
         """Write the picture so far; a failure, such as a full disk, is told and does not end the run."""
@@ -412,16 +482,20 @@ class Run:
             observer.say(one_line(f"style_transfer: note: {error}; the run goes on without saving this iteration"))
 
     def _write(self, iterate: Iterate, *, finished: bool) -> None:
-        """Write the picture and OUTPUT.json beside it."""
+        """Write the picture and OUTPUT.json beside it. In a group all call it, and rank 0 writes."""
         from . import images
 
+        pixels = pixels_of(iterate)
+        if self.group.rank:
+            return
+        self.latest = pixels if self.group.size > 1 and self.options.web else None
         height, width = iterate.size
         recipe = self.recipe | {"width": width, "height": height, "step": iterate.step, "steps": iterate.steps}
         inside = {name: value for name, value in recipe.items() if name != "command"}
         names = {name: Path(path).name for name in ("weights", "init") if (path := recipe["settings"][name])}
         inside["settings"] = recipe["settings"] | names  # file names, not where they lie on this machine
         images.save(
-            self.output, pixels_of(iterate), dpi=self.options.dpi,
+            self.output, pixels, dpi=self.options.dpi,
             metadata={"Software": self.recipe["program"], "Recipe": json.dumps(inside)},
         )  # fmt: skip
         report = recipe | {
@@ -492,6 +566,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             text += f"; {run.output} has the picture at {width}x{height}"
         elif isinstance(error, KeyboardInterrupt):
             text += "; nothing was written"
-        with contextlib.suppress(OSError, ValueError):
-            print(f"style_transfer: {one_line(text)}", file=sys.stderr, flush=True)
+        if os.environ.get("RANK", "0") == "0" or isinstance(error, DistributedError):
+            with contextlib.suppress(OSError, ValueError):
+                print(f"style_transfer: {one_line(text)}", file=sys.stderr, flush=True)
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))

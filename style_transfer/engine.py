@@ -19,11 +19,13 @@ from torch import Tensor
 from . import memory
 from .config import INITS, Settings, parse_bytes
 from .devices import resolve
+from .distributed import LOCAL, Group, Rows
 from .errors import ImageError, MemoryLimitError, SettingsError
 from .networks import load
 from .networks.graph import Network
 from .objective import FAMILIES, Objective, size_of
-from .optimizers import LBFGS, Adam, Average, Optimizer, resize
+from .optimizers import LBFGS, Adam, Average, Optimizer
+from .resampling import regrid, resize, resize_band
 from .schedule import Size, Stage, plan
 from .sweep import UNLIMITED, Limits
 
@@ -51,6 +53,8 @@ class Iterate:
     seconds: float
     memory: int
     average: Average
+    group: Group
+    bands: tuple[Rows, ...]
 
     @property
     def scale(self) -> int:
@@ -114,8 +118,12 @@ class Iterate:
         return self.memory
 
     def image(self) -> Tensor:
-        """Return the average of this scale's iterates: (1, 3, H, W), [0, 1], on the CPU."""
-        return self.average.value().clamp_(0, 1).cpu()
+        """Return the average of this scale's iterates: (1, 3, H, W), [0, 1], on the CPU.
+
+        In a group of processes all must call it, and only rank 0 gets the picture, the others one without rows.
+        """
+        wanted = [(0, self.size[0]), *[(0, 0)] * (self.group.size - 1)]
+        return self.group.exchange(self.average.value().clamp_(0, 1), self.bands, wanted).cpu()
 
 
 def check_picture(what: str, picture: Tensor) -> Tensor:
@@ -169,16 +177,20 @@ def _truncated_normal(mean: Tensor, std: Tensor, size: Size, random: torch.Gener
     return noise.clamp(0, 1).to(torch.float32)
 
 
-def ready(picture: Tensor, size: Size, network: Network) -> Tensor:
-    """Return a picture resized (bicubic, antialiased, on the CPU) for `network`, in its dtype, on its first device."""
-    resized = resize(picture.to(device="cpu", dtype=network.dtype), size, antialias=True).clamp(0, 1)
-    return resized.to(network.devices[0])
+def ready(picture: Tensor, size: Size, network: Network, rows: Rows | None = None) -> Tensor:
+    """Return a picture, or some rows of it, resized (bicubic, antialiased, on the CPU) for `network`, on its first device."""
+    picture = picture.to(device="cpu", dtype=network.dtype)
+    if rows is None or rows == (0, size[0]):
+        resized = resize(picture, size, antialias=True)
+    else:
+        resized = resize_band(picture, 0, picture.shape[2], size, rows, "bicubic", antialias=True)
+    return resized.clamp(0, 1).to(network.devices[0])
 
 
-def make_optimizer(settings: Settings) -> Optimizer:
+def make_optimizer(settings: Settings, group: Group = LOCAL) -> Optimizer:
     """Return the optimizer that `settings` ask for, before its first step."""
     if settings.optimizer == "lbfgs":
-        return LBFGS()
+        return LBFGS(group=group)
     return Adam(step_size=settings.step_size, betas=FAMILIES[settings.style_loss].betas)
 
 
@@ -189,12 +201,14 @@ def stylize(
     *,
     networks: Sequence[Network] | None = None,
     init: Tensor | None = None,
+    group: Group = LOCAL,
 ) -> Iterator[Iterate]:
     """Paint `content` in the manner of `styles`, coarse to fine, and yield an `Iterate` after each step.
 
     Pictures are (1, 3, H, W), float, sRGB in [0, 1], of any size; content is enlarged where a scale asks for it, styles
     never are. `init` is the picture to start from, of any size, in place of `settings.init`. `networks` are what
-    `networks.load` returned; left out, they are loaded as `settings` say. Everything is checked before the first step:
+    `networks.load` returned; left out, they are loaded as `settings` say. In a `group` of processes
+    all call it with the same pictures, and each holds a band of the rows. Everything is checked before the first step:
     raises `SettingsError`, `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even
     small tiles do not fit.
     """
@@ -214,22 +228,37 @@ def stylize(
     spec.check_split(settings)
     stages = plan(size_of(content), [size_of(style) for style in styles], settings)
     spec.check_stages(stages, settings)
-    return _run(content, styles, settings, networks, init, stages)
+    return _run(content, styles, settings, networks, init, stages, group)
 
 
-def choose_limits(networks: Sequence[Network], size: Size, settings: Settings) -> Limits:
+def choose_limits(networks: Sequence[Network], size: Size, settings: Settings, group: Group = LOCAL) -> Limits:
+    """Return `limits_for` a size; in a group rank 0 decides for all, since all must cut the network alike."""
+    if group.rank:
+        found: Limits | MemoryLimitError = group.broadcast(None)
+    else:
+        try:
+            found = limits_for(networks, size, settings, group.size)
+        except MemoryLimitError as error:
+            found = error
+        found = group.broadcast(found)
+    if isinstance(found, MemoryLimitError):
+        raise found
+    return found
+
+
+def limits_for(networks: Sequence[Network], size: Size, settings: Settings, processes: int = 1) -> Limits:
     """Return the limits that `settings` ask for at a size, or, with `tile="auto"`, those that fit into the memory.
 
     On the CPU the process as a whole stays within `memory`. Raises `MemoryLimitError` if the picture's own state does not.
     """
     layers = {*settings.content_layers, *settings.style_layers}
-    network, hands = networks[0], len(networks)
+    network, hands = networks[0], len(networks) * processes
     if settings.tile == "off":
         return UNLIMITED
     if settings.tile != "auto":
         return memory.tiles_of(int(settings.tile), network, layers)
     device = network.devices[0]
-    state = memory.state_bytes(network, size, settings.content_layers, settings.optimizer)
+    state = memory.state_bytes(network, size, settings.content_layers, settings.optimizer) // processes
     if settings.memory is None:
         room = memory.SHARE * memory.free_bytes(device)
     else:
@@ -246,9 +275,9 @@ def choose_limits(networks: Sequence[Network], size: Size, settings: Settings) -
 class _Workshop:
     """Does the memory-hungry work of one stage, again with smaller tiles when memory runs out."""
 
-    def __init__(self, networks: Sequence[Network], stage: Stage, settings: Settings) -> None:
-        self.networks, self.stage = networks, stage
-        self.limits = choose_limits(networks, stage.size, settings)
+    def __init__(self, networks: Sequence[Network], stage: Stage, settings: Settings, group: Group) -> None:
+        self.networks, self.stage, self.group = networks, stage, group
+        self.limits = choose_limits(networks, stage.size, settings, group)
 
     def attempt(self, work: Callable[[Limits], T]) -> T:
         """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times."""
@@ -259,6 +288,8 @@ class _Workshop:
                 if not memory.ran_out(error):
                     raise
                 reason = str(error).splitlines()[0][:200]
+            if self.group.size > 1:  # the others wait in the middle of the step
+                break
             # only here, outside of the except block, have the tensors that the exception held gone
             memory.release()
             self.limits = memory.smaller(self.limits, self.stage.size, self.networks[0])
@@ -275,27 +306,34 @@ def _run(
     networks: Sequence[Network],
     init: Tensor | None,
     stages: tuple[Stage, ...],
+    group: Group,
 ) -> Iterator[Iterate]:
     start = time.perf_counter()
     network = networks[0]
     device = network.devices[0]
-    optimizer = make_optimizer(settings)
+    optimizer = make_optimizer(settings, group)
     average: Average | None = None
+    size, bands = stages[0].size, group.bands(stages[0].size[0], network.spec.stride)
     for index, stage in enumerate(stages):
+        before, old = size, bands
+        size, bands = stage.size, group.bands(stage.size[0], network.spec.stride)
+        rows = bands[group.rank]
         if average is not None:
-            image = resize(average.value(), stage.size).clamp(0, 1)
+            resized = functools.partial(_regridded, before, old, group, size, bands)
+            image = resized(average.value(), "bicubic").clamp(0, 1)
             average = None
-            optimizer = optimizer.moved_to(stage.size)
+            optimizer = optimizer.moved(resized)
         elif init is not None:
-            image = ready(init, stage.size, network)
+            image = ready(init, size, network, rows)
         else:
-            image = first_picture(content, styles, stage.size, settings).to(device, network.dtype)
-        image = image.detach().clone() if image is init else image.detach()
-        shop = _Workshop(networks, stage, settings)
-        target = ready(content, stage.size, network)
-        resized = [ready(style, size, network) for style, size in zip(styles, stage.style_sizes, strict=True)]
-        objective = shop.attempt(functools.partial(Objective, networks, target, resized, settings))
-        del target, resized
+            image = first_picture(content, styles, size, settings)[:, :, rows[0] : rows[1]].to(device, network.dtype)
+        image = image.detach().clone()
+        shop = _Workshop(networks, stage, settings, group)
+        target = ready(content, size, network, rows)
+        reduced = [ready(style, style_size, network) for style, style_size in zip(styles, stage.style_sizes, strict=True)]
+        make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size)
+        objective = shop.attempt(make)
+        del target, reduced, make
         average = Average(settings.avg_decay)
         for step in range(1, stage.steps + 1):
             evaluation = shop.attempt(functools.partial(objective.evaluate, image))
@@ -312,7 +350,15 @@ def _run(
                 seconds=time.perf_counter() - start,
                 memory=peak_memory([d for n in networks for d in n.devices]),
                 average=average,
+                group=group,
+                bands=bands,
             )
+
+
+def _regridded(
+    before: Size, old: Sequence[Rows], group: Group, size: Size, bands: Sequence[Rows], x: Tensor, mode: str
+) -> Tensor:
+    return regrid(x, before, old, group, size, bands, mode)
 
 
 def peak_memory(devices: Sequence[torch.device]) -> int:

@@ -88,21 +88,21 @@ def _flat(features: Tensor, window: Window | None) -> Tensor:
     return _inside(features, window).flatten(2)[0]
 
 
-def _difference(features: Tensor, target: Tensor, window: Window | None) -> Tensor:
-    """Return the window's cells less the same cells of a target (1, C, H, W) of the whole, wherever that is."""
-    part = target if window is None else target[window.place.index]
+def _difference(features: Tensor, target: Tensor, first: int, window: Window | None) -> Tensor:
+    """Return the window's cells less the same cells of a target (1, C, H, W) of the whole, from row `first` on."""
+    part = target if window is None else target[window.place.higher(first).index]
     return _inside(features, window) - part.to(features.device)
 
 
 class ContentLoss:
-    """Scaled squared error of features to a target of the same shape (1, C, H, W)."""
+    """Scaled squared error of features to a target of the same shape (1, C, H, W), or to its rows from `first` on."""
 
-    def __init__(self, target: Tensor) -> None:
-        self.target = target
+    def __init__(self, target: Tensor, first: int = 0) -> None:
+        self.target, self.first = target, first
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squares and of magnitudes of the differences."""
-        d = _difference(features, self.target, window)
+        d = _difference(features, self.target, self.first, window)
         return Stats({"squares": d.square().sum(), "magnitudes": d.abs().sum()}, d.numel())
 
     def score(self, total: Stats) -> Tensor:
@@ -111,14 +111,14 @@ class ContentLoss:
 
 
 class MeanSquaredContentLoss:
-    """Mean squared error of features to a target of the same shape (1, C, H, W)."""
+    """Mean squared error of features to a target of the same shape (1, C, H, W), or to its rows from `first` on."""
 
-    def __init__(self, target: Tensor) -> None:
-        self.target = target
+    def __init__(self, target: Tensor, first: int = 0) -> None:
+        self.target, self.first = target, first
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum of squares of the differences."""
-        d = _difference(features, self.target, window)
+        d = _difference(features, self.target, self.first, window)
         return Stats({"squares": d.square().sum()}, d.numel())
 
     def score(self, total: Stats) -> Tensor:

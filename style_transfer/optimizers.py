@@ -1,28 +1,25 @@
 """Optimizers of a picture, and the average of its iterates.
 
-An optimizer changes the picture (1, 3, H, W) in place from `image.grad`. `moved_to` returns the one that goes on
+An optimizer changes the picture (1, 3, H, W) in place from `image.grad`. `moved` returns the one that goes on
 with a larger picture.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .schedule import Size
+from .distributed import LOCAL, Group
 
 STRIP_PIXELS = 2**22
 
 
-def resize(x: Tensor, size: Size, mode: str = "bicubic", *, antialias: bool = False) -> Tensor:
-    """Return a (1, C, H, W) tensor resized to `size`, or itself if it has that size. Bicubic overshoots: clamp."""
-    if tuple(x.shape[2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False, antialias=antialias)
+Resized = Callable[[Tensor, str], Tensor]
+"""Returns a tensor that is shaped like the picture at the next scale's size; the word is the kind of interpolation."""
 
 
 class Optimizer(Protocol):
@@ -31,7 +28,7 @@ class Optimizer(Protocol):
     def step(self, image: Tensor) -> None:
         """Change `image` in place by one step along `image.grad`."""
 
-    def moved_to(self, size: Size) -> Self:
+    def moved(self, resized: Resized) -> Self:
         """Return the optimizer for the same picture at another size."""
 
 
@@ -70,13 +67,13 @@ class Adam:
             x.addcdiv_(first, denominator, value=-self.step_size / (1 - beta1**self.steps))
             x.clamp_(0, 1)
 
-    def moved_to(self, size: Size) -> Adam:
-        """Return an Adam whose moments are resized to `size`."""
+    def moved(self, resized: Resized) -> Adam:
+        """Return an Adam whose moments are resized."""
         moved = Adam(step_size=self.step_size, betas=self.betas, eps=self.eps)
         moved.steps = self.steps
         if self.first is not None and self.second is not None:
-            moved.first = resize(self.first, size, "bicubic")
-            moved.second = resize(self.second, size, "bilinear").clamp_min(0)
+            moved.first = resized(self.first, "bicubic")
+            moved.second = resized(self.second, "bilinear").clamp_min(0)
         return moved
 
 
@@ -86,10 +83,12 @@ class LBFGS:
     As in style-transfer-pytorch and neural-style the first step is min(1, 1 / sum |g|) along the gradient, and pixels
     are not clamped. There are no stopping tolerances: they end runs early, since gradients are small here. A pair
     without positive curvature is left out. Curvature of one scale does not fit the next: the history starts afresh.
+    In a group of processes each has its rows of every vector, and products are summed over all.
     """
 
-    def __init__(self, *, history: int = 10) -> None:
+    def __init__(self, *, history: int = 10, group: Group = LOCAL) -> None:
         self.history = history
+        self.group = group
         self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
         self.last: tuple[Tensor, Tensor] | None = None
 
@@ -101,32 +100,37 @@ class LBFGS:
         if self.last is not None:
             s, old = self.last
             y = grad - old
-            curvature = y.dot(s)
-            if curvature > torch.finfo(y.dtype).eps * y.norm() * s.norm():
+            curvature, yy, ss = self._products((y, s), (y, y), (s, s))
+            if curvature > torch.finfo(y.dtype).eps * (yy * ss).sqrt():
                 self.pairs.append((s, y, curvature))
         direction = self._direction(grad)
         if self.last is None:
-            direction *= (1 / grad.abs().sum()).clamp(max=1)
+            direction *= (1 / self._products((grad, grad.sign()))[0]).clamp(max=1)
         image.add_(direction.view_as(image))
         self.last = direction, grad
+
+    def _products(self, *pairs: tuple[Tensor, Tensor]) -> list[Tensor]:
+        """Return the inner products of pairs of vectors."""
+        found = self.group.total({str(number): a.dot(b) for number, (a, b) in enumerate(pairs)})
+        return [found[str(number)] for number in range(len(pairs))]
 
     def _direction(self, grad: Tensor) -> Tensor:
         """Return minus the inverse Hessian's estimate times `grad`: the two-loop recursion."""
         q = -grad
         alphas = []
         for s, y, curvature in reversed(self.pairs):
-            alphas.append(s.dot(q) / curvature)
+            alphas.append(self._products((s, q))[0] / curvature)
             q -= alphas[-1] * y
         if self.pairs:
             _, y, curvature = self.pairs[-1]
-            q *= curvature / y.dot(y)
+            q *= curvature / self._products((y, y))[0]
         for (s, y, curvature), alpha in zip(self.pairs, reversed(alphas), strict=True):
-            q += s * (alpha - y.dot(q) / curvature)
+            q += s * (alpha - self._products((y, q))[0] / curvature)
         return q
 
-    def moved_to(self, size: Size) -> LBFGS:
+    def moved(self, resized: Resized) -> LBFGS:
         """Return an L-BFGS with an empty history."""
-        return LBFGS(history=self.history)
+        return LBFGS(history=self.history, group=self.group)
 
 
 class Average:

@@ -19,11 +19,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .distributed import LOCAL, Group, Rows
 from .losses import Stats
 from .networks.graph import Network
 from .networks.spec import Segment
 from .schedule import Size
-from .tiling import Box, Tile, Window, bounds, deal, plan_tiles, share_area, window
+from .tiling import Box, Tile, Window, bounds, coarser_rows, deal, grown_rows, plan_tiles, share_area, window
 
 PICTURE = "picture"
 """The name of the layer that is the picture itself."""
@@ -60,13 +61,23 @@ UNLIMITED = Limits(True, (2**62,), (2**62,))
 
 @dataclass(frozen=True)
 class Part:
-    """A segment's share of the plan: the size of its input, the tiles of each device, and those of them that are kept."""
+    """A segment's share of the plan: the size of its input, the tiles of each device, and those of them that are kept.
+
+    `bands` are the rows of the input that each process owns, `wanted` those that its tiles read.
+    """
 
     index: int
     segment: Segment
     size: Size
     tiles: tuple[tuple[Tile, ...], ...]
     kept: frozenset[Tile]
+    bands: tuple[Rows, ...]
+    wanted: tuple[Rows, ...]
+
+    @property
+    def output_bands(self) -> tuple[Rows, ...]:
+        """The rows of the output that each process owns."""
+        return tuple(coarser_rows(band, self.segment.geometry.stride) for band in self.bands)
 
     @property
     def output_size(self) -> Size:
@@ -88,11 +99,20 @@ class Sweep:
     """A plan to run `layers` of a network over pictures of one size.
 
     `networks` are the same network on each device. A picture may lie on any device; what is made of it comes to the same.
+    In a group of processes each has its band of the picture's rows, `bands[rank]`.
     """
 
-    def __init__(self, networks: Sequence[Network], size: Size, layers: Collection[str], limits: Limits = UNLIMITED) -> None:
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        size: Size,
+        layers: Collection[str],
+        limits: Limits = UNLIMITED,
+        group: Group = LOCAL,
+    ) -> None:
         self.networks = tuple(networks)
         self.size = size
+        self.group = group
         self.picture = PICTURE in layers
         self.parts = tuple(self._plan([layer for layer in layers if layer != PICTURE], limits))
         self._kept: dict[tuple[int, Tile], _Run] = {}
@@ -100,9 +120,12 @@ class Sweep:
     def _plan(self, layers: Collection[str], limits: Limits) -> Iterator[Part]:
         size, hands, side = self.size, len(self.networks), limits.side
         segments = self.networks[0].spec.segments(layers, cut=not limits.whole)
+        bands = self.group.bands(size[0], self.networks[0].spec.stride)
         for index, segment in enumerate(segments):
-            area = min(limits.areas[index], share_area(size, hands, segment.geometry))
-            tiles = plan_tiles(size, segment.geometry, area, side)
+            band = bands[self.group.rank]
+            area = min(limits.areas[index], share_area((band[1] - band[0], size[1]), hands, segment.geometry))
+            area += 2 * segment.geometry.halo * size[1] if self.group.size > 1 else 0  # a band between others has two halos
+            tiles = plan_tiles(size, segment.geometry, min(area, limits.areas[index]), side, band)
             side = side and max(1, side // segment.geometry.stride)
             dealt = deal(tiles, hands)
             kept: set[Tile] = set()
@@ -112,9 +135,10 @@ class Sweep:
                     room -= tile.read.area
                     if room >= 0:
                         kept.add(tile)
-            part = Part(index, segment, size, dealt, frozenset(kept))
+            wanted = tuple(grown_rows(rows, segment.geometry.halo, size[0]) for rows in bands)
+            part = Part(index, segment, size, dealt, frozenset(kept), bands, wanted)
             yield part
-            size = part.output_size
+            size, bands = part.output_size, part.output_bands
 
     @property
     def tiles(self) -> tuple[int, ...]:
@@ -131,22 +155,38 @@ class Sweep:
         self.measure(image, see, keep=False)
 
     def measure(self, image: Tensor, measure: Measure, *, keep: bool = True) -> tuple[dict[str, Stats], list[Tensor]]:
-        """Return the statistics of the whole picture, on its device, and what `gradient` needs; or not, unless `keep`."""
+        """Return the statistics of this process's band, on the picture's device, and what `gradient` needs, unless not `keep`."""
         self._kept = {}
-        sources = [image.detach()]
+        own = image.detach()
+        sources: list[Tensor] = []
         totals: list[dict[str, Stats]] = [{} for _ in self.networks]
         for part in self.parts:
-            source = sources[-1]
+            source = self.group.exchange(own, part.bands, part.wanted)
+            sources.append(source)
             output = None
             if not part.segment.last:
-                output = source.new_empty(1, part.segment.channels, *part.output_size)
+                first, last = part.output_bands[self.group.rank]
+                output = source.new_empty(1, part.segment.channels, last - first, part.output_size[1])
             self._each(lambda hand, p=part, s=source, o=output: self._measure(p, hand, s, o, measure, keep, totals[hand]))  # type: ignore[misc]
             if output is not None:
-                sources.append(output)
+                own = output
+            if not any(part.tiles):
+                add(totals[0], self._nothing(part, source, measure))
         total: dict[str, Stats] = {}
         for hand in totals:
             add(total, {name: stats.to(image.device) for name, stats in hand.items()})
         return total, sources
+
+    def _nothing(self, part: Part, like: Tensor, measure: Measure) -> dict[str, Stats]:
+        """Return the statistics of no cells, for a process that has no rows: zeros of the right shapes."""
+        nothing = Box(0, 0, 0, 0)
+        channels = self.networks[0].spec.channels
+        layers = {PICTURE: 3} if part.segment.first and self.picture else {}
+        layers |= {layer: channels[layer] for layer in part.segment.strides}
+        stats: dict[str, Stats] = {}
+        for layer, count in layers.items():
+            stats |= measure(layer, like.new_zeros(1, count, 1, 1), Window(nothing, nothing, part.size))
+        return stats
 
     def _measure(
         self, part: Part, hand: int, source: Tensor, output: Tensor | None, measure: Measure, keep: bool, total: dict[str, Stats]
@@ -158,7 +198,8 @@ class Sweep:
             add(total, {name: stats.detach() for name, stats in done.stats.items()})
             if output is not None and done.output is not None:
                 place = window(tile, part.segment.geometry.stride, part.size).place
-                output[place.index] = done.output.detach().to(output.device)
+                first = part.output_bands[self.group.rank][0]
+                output[place.higher(first).index] = done.output.detach().to(output.device)
             if kept:
                 self._kept[part.index, tile] = done
 
@@ -171,7 +212,9 @@ class Sweep:
         for part in reversed(self.parts):
             source = sources[part.index]
             bands = self._each(lambda hand, p=part, s=source, b=behind: self._back(p, hand, s, b, measure, weights))  # type: ignore[misc]
-            behind = _join([band for band in bands if band is not None], source)
+            first = part.wanted[self.group.rank][0]
+            read = _join([(band[0].higher(first), band[1]) for band in bands if band is not None], source)
+            behind = self.group.fold(read, part.bands, part.wanted)
         assert behind is not None
         return behind
 
@@ -194,6 +237,7 @@ class Sweep:
             ]
             if done.output is not None and behind is not None:
                 place = window(tile, part.segment.geometry.stride, part.size).place
+                place = place.higher(part.output_bands[self.group.rank][0])
                 scalars.append((done.output * behind[place.index].to(done.output.device)).sum())
             scalar = torch.stack([value.to(done.x.device) for value in scalars]).sum()
             (gradient,) = torch.autograd.grad(scalar, done.x)
@@ -210,7 +254,7 @@ class Sweep:
     def _run(self, part: Part, hand: int, tile: Tile, source: Tensor, measure: Measure, *, graph: bool) -> _Run:
         """Run a segment over a tile, with or without a graph."""
         network, segment = self.networks[hand], part.segment
-        x = source[tile.read.index].to(network.devices[0]).detach()
+        x = source[tile.read.higher(part.wanted[self.group.rank][0]).index].to(network.devices[0]).detach()
         with torch.set_grad_enabled(graph):
             x = x.requires_grad_() if graph else x
             features, output = network.run(segment, x)

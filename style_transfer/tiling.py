@@ -58,6 +58,10 @@ class Box:
         """Return this box in coordinates that start at the corner of `outer`."""
         return Box(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
 
+    def higher(self, rows: int) -> Box:
+        """Return the box moved up by so many rows."""
+        return Box(self.top - rows, self.left, self.bottom - rows, self.right)
+
     def coarser(self, stride: int) -> Box:
         """Return the cells of `stride` that lie in this box, whose corner is a multiple of `stride`."""
         return Box(self.top // stride, self.left // stride, self.bottom // stride, self.right // stride)
@@ -138,6 +142,8 @@ def plan_tiles(
     """
     first, last = rows or (0, size[0])
     height, width = last - first, size[1]
+    if not height:
+        return ()
     stride, halo = geometry.stride, geometry.halo
     side = max(stride, max_side // stride * stride) if max_side else max(size)
     best: tuple[int, Size] | None = None
@@ -160,7 +166,17 @@ def share_rows(height: int, shares: int, stride: int) -> tuple[tuple[int, int], 
 
 def share_area(size: Size, hands: int, geometry: Geometry) -> int:
     """Return what the largest of `hands` even bands of rows reads: tiles of this area give everybody work."""
-    return _largest(size[0], min(hands, -(-size[0] // geometry.stride)), geometry) * size[1]
+    return _largest(size[0], max(1, min(hands, -(-size[0] // geometry.stride))), geometry) * size[1]
+
+
+def coarser_rows(rows: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Return the cells of `stride` that lie in rows which begin at a multiple of it."""
+    return rows[0] // stride, rows[1] // stride
+
+
+def grown_rows(rows: tuple[int, int], by: int, height: int) -> tuple[int, int]:
+    """Return rows with `by` more on each side, cut to the height; no rows stay no rows."""
+    return (max(0, rows[0] - by), min(height, rows[1] + by)) if rows[0] < rows[1] else rows
 
 
 def bounds(boxes: Sequence[Box]) -> Box:
@@ -173,7 +189,7 @@ def bounds(boxes: Sequence[Box]) -> Box:
 
 def deal(tiles: Sequence[Tile], hands: int) -> tuple[tuple[Tile, ...], ...]:
     """Return the tiles dealt to `hands` workers in consecutive runs of about equal areas to read."""
-    total = sum(tile.read.area for tile in tiles)
+    total = max(1, sum(tile.read.area for tile in tiles))
     dealt: list[list[Tile]] = [[] for _ in range(hands)]
     before = 0
     for tile in tiles:

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from style_transfer.optimizers import LBFGS, Adam, Average, resize
+from style_transfer.optimizers import LBFGS, Adam, Average
+from style_transfer.resampling import resize
 
 
 def quadratic(x: torch.Tensor) -> torch.Tensor:
@@ -49,7 +50,7 @@ def test_adam_moves_to_another_size_with_its_moments_and_step_count() -> None:
     for _ in range(3):
         x.grad = gradient(x) * 100
         adam.step(x)
-    moved = adam.moved_to((7, 10))
+    moved = adam.moved(lambda x, mode: resize(x, (7, 10), mode))
     assert moved.steps == 3
     assert moved.first is not None and moved.second is not None
     assert adam.first is not None and adam.second is not None

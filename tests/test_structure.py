@@ -23,7 +23,7 @@ LAYERS = [
     ["tiling"],
     ["distributed"],
     ["matrix", "devices", "images"],
-    ["networks", "losses", "optimizers"],
+    ["networks", "losses", "optimizers", "resampling"],
     ["sweep"],
     ["memory", "objective"],
     ["engine"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .spec import COMPACT, VGG19, NetworkSpec
@@ -11,11 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import torch
+    from torch import Tensor
 
     from ..config import Settings
     from .graph import Network
 
-__all__ = ["COMPACT", "SPECS", "VGG19", "NetworkSpec", "layout", "load"]
+__all__ = ["COMPACT", "SPECS", "VGG19", "NetworkSpec", "Weights", "fetch", "layout", "load", "place"]
 
 SPECS = {"vgg19": VGG19, "compact": COMPACT}
 """Networks by the name `Settings.network` has for them."""
@@ -28,23 +30,26 @@ def layout(settings: Settings) -> NetworkSpec:
     return SPECS["vgg19" if settings.network == "auto" else settings.network]
 
 
-def load(
-    settings: Settings,
-    devices: Sequence[torch.device],
-    *,
-    progress: bool = False,
-    say: Callable[[str], object] = LOG.warning,
-) -> tuple[Network, ...]:
-    """Return the network that `settings` ask for: once on each of `devices`, or over all of them with `sharding="layers"`.
+@dataclass(frozen=True)
+class Weights:
+    """A network's layout and tensors, where they come from, and what the user should know of them."""
+
+    spec: NetworkSpec
+    state: dict[str, Tensor]
+    source: str
+    note: str | None = None
+
+
+def fetch(settings: Settings, *, progress: bool = False, say: Callable[[str], object] = LOG.warning) -> Weights:
+    """Return the weights of the network that `settings` ask for.
 
     Downloads torchvision's VGG-19 into torch's cache if that is needed, with a bar on standard error if `progress`.
-    With `network="auto"` and no way to get it, the built-in network stands in; `say` is told why, and so is
-    `Network.note`. Raises `WeightsError`.
+    With `network="auto"` and no way to get it, the built-in network stands in; `say` is told why, and so is the
+    note. Raises `WeightsError`.
     """
     from pathlib import Path
 
     from . import weights
-    from .graph import Network
 
     spec, note = layout(settings), None
     if settings.weights is not None:
@@ -64,9 +69,23 @@ def load(
     else:
         state, source = weights.built_in()
         name = source
-    state = weights.check(state, spec, name)
+    return Weights(spec, weights.check(state, spec, name), source, note)
+
+
+def place(weights: Weights, settings: Settings, devices: Sequence[torch.device]) -> tuple[Network, ...]:
+    """Return the network, ready to run, on each of `devices`, or once over all of them with `sharding="layers"`."""
+    from .graph import Network
+
     groups = [devices] if settings.sharding == "layers" else [[device] for device in devices]
     return tuple(
-        Network(spec, state, pooling=settings.pooling, devices=group, split=settings.split_layers, source=source, note=note)
+        Network(
+            weights.spec, weights.state, pooling=settings.pooling, devices=group, split=settings.split_layers,
+            source=weights.source, note=weights.note,
+        )
         for group in groups
-    )
+    )  # fmt: skip
+
+
+def load(settings: Settings, devices: Sequence[torch.device], *, progress: bool = False) -> tuple[Network, ...]:
+    """Return the network that `settings` ask for on `devices`: `fetch`, then `place`."""
+    return place(fetch(settings, progress=progress), settings, devices)

@@ -92,6 +92,11 @@ class NetworkSpec:
             strides.update(dict.fromkeys(step.layers, stride))
         return strides
 
+    @property
+    def stride(self) -> int:
+        """The stride of the deepest layer, in pixels."""
+        return max(self.strides.values())
+
     @cached_property
     def channels(self) -> dict[str, int]:
         """Each layer's channels."""

@@ -1,0 +1,111 @@
+"""Measures memory and time of one iteration in tiles, against the untiled pixel rate, and what several processes gain.
+
+    python benchmarks/tiling.py CONTENT STYLE --weights FILE [--sizes 4096x3G 8192x8G] [--ranks 2] [--device cuda]
+
+Each figure comes from a process of its own, which builds the objective of one size (long side x memory limit), takes two iterations
+and says how long the second took, and the peak of its memory. The untiled rate is taken at 1024 px before and after. With
+--ranks, one process and so many processes of one thread each paint 1024 px, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+
+CHILD = "--child"
+
+
+def child(argv: list[str]) -> None:
+    """Take a few iterations at one size and print what they took."""
+    content, style, weights, side, limit, steps, threads, device = argv
+    import torch
+
+    from style_transfer import images
+    from style_transfer.api import to_tensor
+    from style_transfer.config import Settings
+    from style_transfer.distributed import joined
+    from style_transfer.engine import stylize
+
+    torch.set_num_threads(int(threads))
+    settings = Settings(
+        min_scale=int(side), end_scale=side, initial_iterations=int(steps), weights=weights,
+        tile="off" if limit == "off" else "auto", memory=None if limit in ("off", "auto") else limit, devices=(device,),
+    )  # fmt: skip
+    pictures = [to_tensor(images.load(path)) for path in (content, style)]
+    times = []
+    with joined(settings.devices) as group:
+        for iterate in stylize(pictures[0], pictures[1:], settings, group=group):
+            float(iterate.loss)
+            times.append(iterate.seconds)
+            last = iterate
+        peak = last.memory if device.startswith("cuda") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        height, width = last.size
+        if group.rank == 0:
+            step = (
+                statistics.median(b - a for a, b in zip([0.0, *times], times, strict=False))
+                if len(times) > 2
+                else times[-1] - times[0]
+            )
+            print(json.dumps({"size": f"{width}x{height}", "pixels": width * height, "tiles": last.tiles, "peak": peak,
+                              "first": times[0], "step": step if len(times) > 1 else None}))  # fmt: skip
+
+
+def measure(args: argparse.Namespace, side: str, limit: str, steps: int, threads: int, ranks: int = 1) -> dict[str, float]:
+    """Return what a child prints."""
+    words = [args.content, args.style, args.weights, side, limit, str(steps), str(threads), args.device]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    command = [*(start if ranks > 1 else [sys.executable]), __file__, CHILD, *words]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)}
+    )
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description="Measure tiled iterations.")
+    parser.add_argument("content")
+    parser.add_argument("style")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--sizes", nargs="*", default=["4096x3G", "8192x8G"], help="long side x memory limit")
+    parser.add_argument("--steps", type=int, default=2, help="iterations at each size; the first prepares the targets")
+    parser.add_argument("--ranks", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    if args.sizes:
+        print("| size | limit | tiles | peak memory, GB | seconds per iteration | microseconds per pixel | of the untiled rate |")
+        print("|---|---|---|---|---|---|---|")
+        rates: list[float] = []
+        for size in ["1024xoff", *args.sizes, "1024xoff"]:
+            side, limit = size.split("x")
+            found = measure(args, side, limit, 3 if limit == "off" else args.steps, args.threads)
+            step = found["step"] or found["first"]
+            rate = step / found["pixels"] * 1e6
+            rates += [rate] if limit == "off" else []
+            share = f"{rate / rates[0]:.2f}"
+            tiles = " + ".join(map(str, found["tiles"]))  # type: ignore[call-overload]
+            print(
+                f"| {found['size']} | {limit} | {tiles} | {found['peak'] / 1e9:.2f} | {step:.1f} | {rate:.1f} | {share} |",
+                flush=True,
+            )
+    if args.ranks:
+        alone, together = [], []
+        for _ in range(3):
+            alone.append(measure(args, "1024", "off", 3, 1)["step"])
+            together.append(measure(args, "1024", "auto", 3, 1, args.ranks)["step"])
+        a, b = statistics.median(alone), statistics.median(together)
+        print(f"\n1024 px: one process of one thread {a:.2f} s, {args.ranks} such processes {b:.2f} s: {a / b:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [CHILD]:
+        child(sys.argv[2:])
+    else:
+        main()

@@ -1,0 +1,183 @@
+"""Several processes, one picture: each holds a band of its rows, and they add up what they know.
+
+Runs under torchrun on torch.distributed: NCCL between GPUs, Gloo between CPUs. There is no scheduler here. `LOCAL` is the
+group of one process, which does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .errors import DistributedError
+from .tiling import share_rows
+
+Rows = tuple[int, int]
+"""First row, and the row after the last."""
+
+TIMEOUT = timedelta(seconds=45)
+"""How long a rank waits for another before it gives up; a death is then known everywhere within a minute."""
+
+
+def overlap(a: Rows, b: Rows) -> Rows | None:
+    """Return the rows that two ranges share, or None."""
+    start, stop = max(a[0], b[0]), min(a[1], b[1])
+    return (start, stop) if start < stop else None
+
+
+class Group:
+    """The processes that share a picture, seen from one of them.
+
+    Bands are the rows of a tensor (1, C, H, W) that each rank owns, `wanted` those that each rank needs; both are lists over
+    ranks. Every method must be called by all ranks in the same order.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
+        self.rank = rank
+        self.size = size
+        self.device = device or torch.device("cpu")
+        self.stop = False
+        """Set by any rank: wants the run to end. After the next `total`, `stopped` is True on all."""
+        self.stopped = False
+
+    def bands(self, height: int, stride: int) -> tuple[Rows, ...]:
+        """Return the rows that each rank owns of a picture, begun at multiples of `stride`."""
+        return share_rows(height, self.size, stride)
+
+    def exchange(self, own: Tensor, bands: Sequence[Rows], wanted: Sequence[Rows]) -> Tensor:
+        """Return the rows `wanted[rank]` of a tensor of which `own` is the band of this rank."""
+        if self.size == 1:
+            start, stop = wanted[0]
+            return own[:, :, start - bands[0][0] : stop - bands[0][0]]
+        mine = wanted[self.rank]
+        found = own.new_empty(*own.shape[:2], max(0, mine[1] - mine[0]), own.shape[3])
+        with self._named_failures(), self._operations() as operations:
+            for other in range(self.size):
+                piece = overlap(bands[self.rank], wanted[other])
+                if piece is not None:
+                    part = own[:, :, piece[0] - bands[self.rank][0] : piece[1] - bands[self.rank][0]]
+                    if other == self.rank:
+                        found[:, :, piece[0] - mine[0] : piece[1] - mine[0]] = part
+                    else:
+                        operations.append((dist.isend, part.contiguous(), other, None))
+                piece = overlap(bands[other], mine)
+                if piece is not None and other != self.rank:
+                    place = found[:, :, piece[0] - mine[0] : piece[1] - mine[0]]
+                    operations.append((dist.irecv, torch.empty_like(place, memory_format=torch.contiguous_format), other, place))
+        return found
+
+    def fold(self, read: Tensor, bands: Sequence[Rows], wanted: Sequence[Rows]) -> Tensor:
+        """Return this rank's band of the sum of what all ranks have for their rows `wanted`: the transpose of `exchange`."""
+        if self.size == 1:
+            return read
+        band, mine = bands[self.rank], wanted[self.rank]
+        arrived: dict[int, tuple[Rows, Tensor]] = {}
+        with self._named_failures(), self._operations() as operations:
+            for other in range(self.size):
+                piece = overlap(bands[other], mine)
+                if piece is not None:
+                    part = read[:, :, piece[0] - mine[0] : piece[1] - mine[0]].contiguous()
+                    if other == self.rank:
+                        arrived[other] = piece, part
+                    else:
+                        operations.append((dist.isend, part, other, None))
+                piece = overlap(band, wanted[other])
+                if piece is not None and other != self.rank:
+                    buffer = read.new_empty(*read.shape[:2], piece[1] - piece[0], read.shape[3])
+                    arrived[other] = piece, buffer
+                    operations.append((dist.irecv, buffer, other, None))
+        total = read.new_zeros(*read.shape[:2], band[1] - band[0], read.shape[3])
+        for other in sorted(arrived):
+            piece, part = arrived[other]
+            total[:, :, piece[0] - band[0] : piece[1] - band[0]] += part
+        return total
+
+    def total(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sums over all ranks of tensors of any shapes, the same numbers on every rank. Spreads the wish to stop."""
+        if self.size == 1:
+            self.stopped = self.stop
+            return dict(tensors)
+        names = sorted(tensors)
+        like = tensors[names[0]]
+        flat = torch.cat([*(tensors[name].reshape(-1) for name in names), like.new_tensor([float(self.stop)])])
+        with self._named_failures():
+            dist.all_reduce(flat)
+        found, at = {}, 0
+        for name in names:
+            found[name] = flat[at : at + tensors[name].numel()].view_as(tensors[name])
+            at += tensors[name].numel()
+        self.stopped = bool(flat[-1] > 0)
+        return found
+
+    def counts(self, values: Sequence[int]) -> list[int]:
+        """Return the sums over all ranks of whole numbers."""
+        if self.size == 1:
+            return list(values)
+        flat = torch.tensor(values, dtype=torch.int64, device=self.device)
+        with self._named_failures():
+            dist.all_reduce(flat)
+        return [int(value) for value in flat]
+
+    def broadcast(self, thing: Any) -> Any:
+        """Return what rank 0 gave, anything that can be pickled; other ranks give None."""
+        if self.size == 1:
+            return thing
+        box = [thing]
+        with self._named_failures():
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    @contextmanager
+    def _operations(self) -> Iterator[list[Any]]:
+        """Do the sends and receives that are put into the list, all at once."""
+        operations: list[Any] = []
+        yield operations
+        if operations:
+            for work in dist.batch_isend_irecv([dist.P2POp(kind, tensor, other) for kind, tensor, other, _ in operations]):
+                work.wait()
+            for _, tensor, _, place in operations:
+                if place is not None:
+                    place.copy_(tensor)
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
+        """Turn a lost connection into `DistributedError`."""
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0][:300]
+            raise DistributedError(f"rank {self.rank} of {self.size} lost another rank: {reason}") from error
+
+
+LOCAL = Group()
+"""One process alone."""
+
+
+@contextmanager
+def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
+    """Join the processes that torchrun started, as its variables say; without them, be alone.
+
+    The processes of a machine take turns in `devices`; left out, each works on the GPU of its local rank, or on the CPU if there
+    are none.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Group()
+        return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    known = devices or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    place = torch.device(known[local_rank % len(known)])
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield Group(dist.get_rank(), size, place)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,177 @@
+"""Several processes give the picture that one gives, whatever happens to one of them is known to all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import conftest
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from style_transfer import images
+from style_transfer.distributed import Group, overlap
+
+HERE = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "OMP_NUM_THREADS": "1"}
+
+WORKER = """
+import json, sys, torch
+import conftest
+from style_transfer.config import Settings
+from style_transfer.distributed import LOCAL, joined
+from style_transfer.engine import stylize
+from style_transfer.networks.graph import Network
+
+CASES = [
+    dict(),
+    dict(style_loss="wasserstein", pooling="max", tile="32"),
+    dict(optimizer="lbfgs", pooling="l2"),
+    dict(init="uniform", tile="48", style_weights=(1.0, 3.0)),
+]
+found = []
+with joined() as group:
+    for case in CASES:
+        settings = Settings(min_scale=72, end_scale="144", initial_iterations=3, iterations=2, **case)
+        network = Network(conftest.TINY, conftest.tiny_weights(), pooling=settings.pooling, dtype=torch.float64)
+        content = conftest.picture(1, 144, 101)
+        styles = [conftest.picture(2, 80, 70), conftest.picture(3, 50, 144)]
+        run = []
+        for iterate in stylize(content, styles, settings, networks=[network], group=group):
+            image = iterate.image() if iterate.ends_scale else None
+            rows = iterate.average.value().shape[2]
+            run.append((float(iterate.loss), image, rows))
+        if group.rank == 0 and group.size > 1:
+            single = stylize(content, styles, settings, networks=[network])
+            alone = [(float(i.loss), i.image() if i.ends_scale else None) for i in single]
+            for (loss, image, rows), (expected, picture) in zip(run, alone, strict=True):
+                distance = 0.0 if picture is None else float((image - picture).abs().mean())
+                found.append((loss, expected, distance, rows))
+        elif group.rank:
+            assert all(image is None or image.shape[2] == 0 for _, image, _ in run)
+    if group.rank == 0:
+        print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_give_the_picture_of_one_process(size: int, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    done = subprocess.run([*TORCHRUN, str(size), str(script)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert len(found) == 4 * 7
+    for loss, expected, distance, rows in found:
+        assert loss == pytest.approx(expected, rel=1e-5)
+        assert distance < 1e-3
+        assert rows < 144 // size + 32  # no process holds the whole
+
+
+def test_one_process_alone_gets_its_own_rows() -> None:
+    x = torch.arange(24.0).reshape(1, 1, 6, 4)
+    group = Group()
+    assert torch.equal(group.exchange(x, [(0, 6)], [(0, 6)]), x)
+    assert torch.equal(group.fold(x, [(0, 6)], [(0, 6)]), x)
+    assert group.counts([1, 2]) == [1, 2]
+    assert group.broadcast("x") == "x"
+
+
+def test_overlaps() -> None:
+    assert overlap((0, 5), (3, 9)) == (3, 5)
+    assert overlap((0, 3), (3, 9)) is None
+    assert overlap((4, 4), (0, 9)) is None
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a folder with two pictures and the program's command line on a tiny network as prog.py."""
+    rng = np.random.default_rng(0)
+    for name in ("c.png", "s.png"):
+        Image.fromarray(rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(tmp_path / name)
+    save_file({key: value.float() for key, value in conftest.tiny_weights().items()}, tmp_path / "w.safetensors")
+    (tmp_path / "prog.py").write_text(PROGRAM)
+    return tmp_path
+
+
+PROGRAM = """
+import os, signal, sys, conftest
+from style_transfer import cli, engine, networks
+networks.SPECS["vgg19"] = conftest.TINY
+original = engine.stylize
+def watched(*args, **more):
+    for iterate in original(*args, **more):
+        yield iterate
+        if os.environ.get("DIES") == f"{os.environ.get('RANK')} {iterate.index} {iterate.step}":
+            os.kill(os.getpid(), int(os.environ.get("SIGNAL", signal.SIGKILL)))
+engine.stylize = watched
+sys.exit(cli.main(sys.argv[1:]))
+"""
+COMMAND = [
+    "prog.py",
+    "c.png",
+    "s.png",
+    "--weights",
+    "w.safetensors",
+    "-ms",
+    "64",
+    "-s",
+    "91",
+    "-ii",
+    "4",
+    "-i",
+    "300",
+    "-o",
+    "o.png",
+]
+
+
+def launch(place: Path, size: int, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [*TORCHRUN, str(size), *COMMAND, *more]
+    return subprocess.run(command, cwd=place, env=ENVIRONMENT | variables, capture_output=True, text=True, timeout=300)
+
+
+def test_the_program_under_torchrun_writes_one_picture(place: Path) -> None:
+    done = launch(place, 2, "-i", "3", "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["event"] for event in events] == ["iterate"] * 7 + ["done"]
+    assert images.load(place / "o.png").pixels.shape == (73, 91, 3)
+    report = json.loads((place / "o.png.json").read_text())
+    assert report["finished"] and report["devices"] == ["cpu", "cpu"]
+
+
+def test_an_error_of_rank_0_ends_all_with_one_line(place: Path) -> None:
+    done = launch(place, 2, "--style-weights", "1", "2")
+    assert done.returncode != 0
+    assert done.stderr.count("style_transfer: --style-weights has 2 values") == 1
+    (place / "s.png").write_bytes(b"")
+    done = launch(place, 2)
+    assert done.stderr.count("style_transfer: s.png") == 1
+    assert "Traceback" not in done.stderr.split("torch/distributed")[0]
+
+
+def test_a_rank_that_dies_ends_the_run_and_what_was_saved_stays(place: Path) -> None:
+    start = time.monotonic()
+    done = launch(place, 2, DIES="1 1 5")
+    assert time.monotonic() - start < 60
+    assert done.returncode != 0
+    assert "rank      : 1" in done.stderr or "rank 1" in done.stderr
+    assert images.load(place / "o.png").pixels.shape == (51, 64, 3)
+    assert json.loads((place / "o.png.json").read_text())["finished"] is False
+
+
+def test_a_signal_to_any_rank_stops_all_with_the_picture_so_far(place: Path) -> None:
+    done = launch(place, 2, DIES="1 1 5", SIGNAL=str(int(signal.SIGTERM)))
+    assert "stopped at 91x73" in done.stderr, done.stderr[-2000:]
+    report = json.loads((place / "o.png.json").read_text())
+    assert report["width"] == 91 and not report["finished"] and report["step"] < 20
