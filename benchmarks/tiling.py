@@ -2,9 +2,9 @@
 
     python benchmarks/tiling.py CONTENT STYLE --weights FILE [--sizes 4096x3G 8192x8G] [--ranks 2] [--device cuda]
 
-Each figure comes from a process of its own, which builds the objective of one size (long side x memory limit), takes two iterations
-and says how long the second took, and the peak of its memory. The untiled rate is taken at 1024 px before and after. With
---ranks, one process and so many processes of one thread each paint 1024 px, in turns.
+Each figure comes from a process of its own, which builds the objective of one size (long side x memory limit), takes two
+iterations and says how long the second took, and the peak of its memory. The untiled rate is taken at 1024 px before and
+after. With --ranks, one process and so many processes of one thread each paint 1024 px, in turns.
 """
 
 from __future__ import annotations

@@ -6,7 +6,10 @@ group of one process, which does nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,6 +18,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from .errors import DistributedError
 from .tiling import share_rows
@@ -22,6 +27,7 @@ from .tiling import share_rows
 Rows = tuple[int, int]
 """First row, and the row after the last."""
 
+BEAT_SECONDS = 1.5
 TIMEOUT = timedelta(seconds=45)
 """How long a rank waits for another before it gives up; a death is then known everywhere within a minute."""
 
@@ -32,6 +38,44 @@ def overlap(a: Rows, b: Rows) -> Rows | None:
     return (start, stop) if start < stop else None
 
 
+class Pulse:
+    """Tells the other ranks every so often, through torchrun's store, that this one lives, and finds out who does not."""
+
+    def __init__(self, store: Store, rank: int, size: int) -> None:
+        self.store = PrefixStore("style_transfer pulse", store)
+        self.rank, self.size = rank, size
+        self._lock, self._done = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._done.is_set():
+            count += 1
+            with contextlib.suppress(RuntimeError), self._lock:
+                self.store.set(str(self.rank), str(count))
+            self._done.wait(BEAT_SECONDS)
+
+    def _counts(self) -> dict[int, bytes]:
+        with self._lock:
+            return {rank: self.store.get(str(rank)) for rank in range(self.size) if self.store.check([str(rank)])}
+
+    def dead(self) -> list[int]:
+        """Return the ranks whose pulse has stopped; takes a few beats."""
+        try:
+            before = self._counts()
+            time.sleep(3 * BEAT_SECONDS)
+            after = self._counts()
+        except RuntimeError:  # the store went with the machine that held it
+            return []
+        return [rank for rank in range(self.size) if rank != self.rank and before.get(rank) == after.get(rank)]
+
+    def close(self) -> None:
+        """Stop."""
+        self._done.set()
+        self._thread.join()
+
+
 class Group:
     """The processes that share a picture, seen from one of them.
 
@@ -39,10 +83,11 @@ class Group:
     ranks. Every method must be called by all ranks in the same order.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None, pulse: Pulse | None = None) -> None:
         self.rank = rank
         self.size = size
         self.device = device or torch.device("cpu")
+        self.pulse = pulse
         self.stop = False
         """Set by any rank: wants the run to end. After the next `total`, `stopped` is True on all."""
         self.stopped = False
@@ -148,12 +193,14 @@ class Group:
 
     @contextmanager
     def _named_failures(self) -> Iterator[None]:
-        """Turn a lost connection into `DistributedError`."""
+        """Turn a lost connection into a `DistributedError` that names who died."""
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0][:300]
-            raise DistributedError(f"rank {self.rank} of {self.size} lost another rank: {reason}") from error
+            reason = str(error).splitlines()[0][:200]
+            dead = self.pulse.dead() if self.pulse is not None else []
+            who = f"rank {', '.join(map(str, dead))} of {self.size} died" if dead else "another rank was lost"
+            raise DistributedError(f"{who}; rank {self.rank} ends, and what was saved stays ({reason})") from error
 
 
 LOCAL = Group()
@@ -176,8 +223,12 @@ def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
     place = torch.device(known[local_rank % len(known)])
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=TIMEOUT)
+    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+    backend = "nccl" if place.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    pulse = Pulse(store, rank, size)
     try:
-        yield Group(dist.get_rank(), size, place)
+        yield Group(rank, size, place, pulse)
     finally:
+        pulse.close()
         dist.destroy_process_group()

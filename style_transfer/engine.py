@@ -262,6 +262,7 @@ def limits_for(networks: Sequence[Network], size: Size, settings: Settings, proc
     if settings.memory is None:
         room = memory.SHARE * memory.free_bytes(device)
     else:
+        memory.costs(network, layers)  # what libraries set up for themselves at the first use counts as used
         room = parse_bytes("--memory", settings.memory) - memory.used_bytes(device)
     if room < state * 1.02:
         raise MemoryLimitError(
@@ -269,7 +270,7 @@ def limits_for(networks: Sequence[Network], size: Size, settings: Settings, proc
             f"of memory are left on {device}; take a smaller --end-scale, or raise --memory"
         )
     sharing = sum(other.devices[0] == device for other in networks)
-    return memory.plan(network, size, layers, budget=int((room - state) / sharing), hands=hands)
+    return memory.plan(network, size, layers, budget=int(memory.RESERVE * (room - state) / sharing), hands=hands)
 
 
 class _Workshop:

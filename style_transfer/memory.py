@@ -29,6 +29,8 @@ from .sweep import UNLIMITED, Limits, Sweep
 
 SHARE = 0.85
 """The part of the memory that is free which a plan may use if no limit is given."""
+RESERVE = 0.9
+"""The part of what is left for tiles that a plan uses; allocators round up, and libraries hold some memory of their own."""
 PROBE_CELLS = 96
 GUESS = 3.0
 """The peak as a multiple of what a graph holds, until it has been measured: more than was ever seen."""
@@ -106,9 +108,12 @@ def state_bytes(network: Network, size: Size, content_layers: Collection[str], o
 def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]:
     """Run a segment forward on a square of noise; return the sum of its output and the bytes its graph holds."""
     held: dict[int, int] = {}
+    weights = network.storages
 
     def note(x: Tensor) -> Tensor:
-        held[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        place = x.untyped_storage().data_ptr()
+        if place not in weights:
+            held[place] = x.untyped_storage().nbytes()
         return x
 
     channels = 3 if segment.first else next(step.inputs for step in segment.steps if hasattr(step, "inputs"))
@@ -149,7 +154,7 @@ def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Co
     layers, cut, index = segment_key
     segment = network.spec.segments(layers, cut=cut)[index]
     stride = segment.geometry.stride
-    cells = -(-PROBE_CELLS // stride) * stride * (4 if segment.first else 1)
+    cells = -(-PROBE_CELLS // stride) * stride * (2 if segment.first else 1)
     _probe(network, segment, stride * 4)  # libraries set themselves up
     with _peak(network.devices[0]) as high:
         start = time.perf_counter()
@@ -159,6 +164,12 @@ def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Co
     # memory that an allocator had already is not seen as a rise; a graph and one gradient of its largest tensor are the least
     peak = max(high[0] / cells**2 if high else kept * GUESS, kept * 1.3)
     return Cost(peak, kept, seconds / cells**2)
+
+
+def costs(network: Network, layers: Collection[str]) -> list[Cost]:
+    """Return what the network's segments cost."""
+    key = tuple(sorted(layers))
+    return [cost(network, (key, True, index)) for index in range(len(network.spec.segments(key)))]
 
 
 def plan(
@@ -181,7 +192,7 @@ def plan(
     if hands == 1 and area * cost(network, (key, False, 0)).peak <= budget:
         return UNLIMITED
     segments = network.spec.segments(key)
-    costs = [cost(network, (key, True, index)) for index in range(len(segments))]
+    prices = costs(network, key)
     stored = 0.0  # outputs of segments and their gradients, for the whole picture
     areas, side = [], float(GOOD_SIDE)
     shape = size
@@ -193,14 +204,14 @@ def plan(
         shape = shape[0] // segment.geometry.stride, shape[1] // segment.geometry.stride
         stored += 0 if segment.last else 2 * 4 * segment.channels * shape[0] * shape[1] / hands
     room = budget - stored
-    work = min(room, max(a * c.peak for a, c in zip(areas, costs, strict=True)))
-    areas = [max(1.0, work / c.peak) for c in costs]
+    work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
+    areas = [max(1.0, work / c.peak) for c in prices]
     spare = room - work
     keep = [0] * len(segments)
     for index in reversed(range(len(segments))):
-        wanted = 1.3 * sizes[index] / hands * costs[index].kept
+        wanted = 1.3 * sizes[index] / hands * prices[index].kept
         share = max(0.0, min(spare, wanted))
-        keep[index] = int(share / costs[index].kept)
+        keep[index] = int(share / prices[index].kept)
         spare -= share
     return Limits(False, tuple(int(a) for a in areas), tuple(keep))
 

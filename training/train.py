@@ -3,7 +3,8 @@
     python -m training.train --out DIR [--teacher FILE] [--steps N] [--minutes M] [--device cuda]
     python -m training.train --out DIR --short      two minutes on two cores: shows that everything works
 
-Started again with the same --out it goes on where it stopped. Feature distillation as in FitNets (Romero et al. 2014,
+Started again with the same --out it goes on where it stopped. The start is a least-squares fit
+(`training.start`), the rest feature distillation as in FitNets (Romero et al. 2014,
 https://arxiv.org/abs/1412.6550): linear read-outs predict the teacher's features from the student's, layer by layer, and are
 thrown away afterwards. Beside the features themselves the loss compares what style transfer uses of them:
 
@@ -35,8 +36,8 @@ from torch import Tensor
 
 from style_transfer.networks import COMPACT, VGG19, weights
 from style_transfer.networks.graph import Network
-from style_transfer.networks.spec import Conv
 from training import pictures
+from training.start import fitted_student
 
 LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu4_2": 1.0, "relu5_1": 1.0}
 """The layers that are distilled, and how much each counts."""
@@ -46,7 +47,7 @@ everywhere, relu4_1 fell to an effective rank of 8 and relu5_1 to 1.6 in 1800 st
 STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
 POOLINGS = {"max": 0.5, "average": 0.35, "l2": 0.15}
 """How often each pooling is trained with."""
-READOUT_RATE = 2.0
+READOUT_RATE = 1.0
 DECAY = 0.999
 COOLDOWN = 0.25
 
@@ -75,23 +76,18 @@ class State:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def new_state(seed: int, device: torch.device, lr: float) -> State:
-    """Return an untrained student (He et al. 2015) with read-outs for every layer, both ways."""
-    random = torch.Generator().manual_seed(seed)
-    student, widths = {}, {}
-    for step in COMPACT.steps:
-        if isinstance(step, Conv):
-            spread = math.sqrt(2 / (9 * step.inputs))
-            student[f"{step.key}.weight"] = spread * torch.randn(step.outputs, step.inputs, 3, 3, generator=random)
-            student[f"{step.key}.bias"] = torch.zeros(step.outputs)
-            widths[step.layers[1]] = step.outputs
-    teacher = {s.layers[1]: s.outputs for s in VGG19.steps if isinstance(s, Conv)}
+def new_state(teacher: dict[str, Tensor], images: Tensor, lr: float) -> State:
+    """Return the student that `training.start` fits on pictures (B, 3, H, W), and read-outs for every layer, both ways."""
+    student = {key: ready(value, images.device).requires_grad_() for key, value in fitted_student(teacher, images).items()}
     readouts = {}
-    for layer in LAYERS:
-        readouts[layer] = torch.zeros(teacher[layer], widths[layer])
-        readouts[f"{layer} back"] = torch.zeros(widths[layer], teacher[layer])
-    student = {k: ready(v, device).requires_grad_() for k, v in student.items()}
-    readouts = {k: v.to(device).requires_grad_() for k, v in readouts.items()}
+    with torch.no_grad():
+        theirs = Network(VGG19, teacher, pooling="max", devices=(images.device,)).forward(images, LAYERS)
+        mine = Network(COMPACT, student, pooling="max", devices=(images.device,)).forward(images, LAYERS)
+        for layer in LAYERS:
+            s, t = (x[layer].transpose(0, 1).flatten(1) for x in (mine, theirs))
+            for name, x, y in ((layer, s, t), (f"{layer} back", t, s)):
+                ridge = 0.01 * x.square().sum(1).mean() * torch.eye(len(x), device=x.device)
+                readouts[name] = torch.linalg.solve(x @ x.mT + ridge, x @ y.mT).mT.contiguous().requires_grad_()
     optimizer = torch.optim.Adam(
         [{"params": list(student.values()), "lr": lr}, {"params": list(readouts.values()), "lr": lr}], betas=(0.9, 0.99)
     )
@@ -192,18 +188,20 @@ class Gallery:
 class Training:
     """The loop. `lr` is the step size before the cooldown, which is the last quarter of `steps`."""
 
-    def __init__(self, teacher: dict[str, Tensor], out: Path, *, steps: int, batch: int = 4, size: int = 96, lr: float = 2e-3,
-                 seed: int = 0, gallery: int = 300, device: str = "cpu") -> None:  # fmt: skip
+    def __init__(self, teacher: dict[str, Tensor], out: Path, *, steps: int, batch: int = 4, size: int = 96, lr: float = 7e-4,
+                 seed: int = 0, gallery: int = 300, fit: int = 48, device: str = "cpu") -> None:  # fmt: skip
         self.out, self.steps, self.batch, self.size, self.lr, self.device = out, steps, batch, size, lr, torch.device(device)
+        self.gallery = Gallery(seed, gallery)
+        on_device = {k: ready(v, self.device) for k, v in teacher.items()}
+        self.state = new_state(on_device, self.gallery.patches(fit, size, self.device), lr)
+        if self.checkpoint.exists():
+            self.load()
+            self.gallery = Gallery(seed + self.state.step, gallery)
         self.teachers = {
-            p: Network(VGG19, {k: ready(v, self.device) for k, v in teacher.items()}, pooling=p, devices=(self.device,),
+            p: Network(VGG19, on_device, pooling=p, devices=(self.device,),
                        precision=torch.bfloat16 if self.device.type == "cuda" else None)
             for p in POOLINGS
         }  # fmt: skip
-        self.state = new_state(seed, self.device, lr)
-        if self.checkpoint.exists():
-            self.load()
-        self.gallery = Gallery(seed + self.state.step, gallery)
         self.random = np.random.default_rng(seed + self.state.step)
         self.easel: list[Painting] = []
         self.recent: dict[str, list[float]] = {}
@@ -247,14 +245,6 @@ class Training:
             paint(network, painting, 5)
         return painting.images.detach()
 
-    @torch.no_grad()
-    def _fit(self, layer: str, mine: Tensor, theirs: Tensor) -> None:
-        """Set a layer's read-outs to the least-squares ones of one batch, with a ridge."""
-        s, t = (x.transpose(0, 1).flatten(1) for x in (mine, theirs))
-        for name, x, y in ((layer, s, t), (f"{layer} back", t, s)):
-            ridge = 0.03 * x.square().sum(1).mean() * torch.eye(len(x), device=x.device)
-            self.state.readouts[name].copy_(torch.linalg.solve(x @ x.mT + ridge, x @ y.mT).mT)
-
     def losses(self) -> dict[str, Tensor]:
         """Return the weighted losses of one step by name."""
         s = self.state
@@ -268,8 +258,6 @@ class Training:
         losses = {}
         for layer, weight in LAYERS.items():
             theirs = wanted[layer].float()
-            if not s.readouts[layer].any():
-                self._fit(layer, found[layer], theirs)
             parts = distillation(found[layer], theirs, s.readouts[layer], s.readouts[f"{layer} back"])
             for part, share in (("features", 1.0), ("gram", 0.5), ("noise", NOISE.get(layer, 0.0))):
                 losses[f"{part} {layer}"] = weight * share * parts[part]
@@ -332,7 +320,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=7e-4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="threads on the CPU")
     parser.add_argument("--short", action="store_true", help="small pictures and few steps")
@@ -342,7 +330,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     training = Training(load_teacher(args.teacher), args.out, steps=args.steps, batch=args.batch, size=args.size, lr=args.lr,
-                        gallery=20 if args.short else 300, device=args.device)  # fmt: skip
+                        gallery=20 if args.short else 300, fit=8 if args.short else 48, device=args.device)  # fmt: skip
     training.run(minutes=args.minutes, every=10 if args.short else 50)
 
 

@@ -78,6 +78,11 @@ class Network:
                 self._weights[step.name] = weight, bias
                 kind = self._precision
 
+    @property
+    def storages(self) -> frozenset[int]:
+        """The addresses of the weights' memory."""
+        return frozenset(x.untyped_storage().data_ptr() for pair in self._weights.values() for x in pair)
+
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Return the features (1, C, h, w) of a picture (1, 3, H, W) in [0, 1] at `layers`, by name.
 
