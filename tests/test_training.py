@@ -83,7 +83,7 @@ def test_factors_undo_a_known_scale() -> None:
 
 
 def test_the_short_form_trains_stops_and_goes_on(tmp_path: Path) -> None:
-    """Two minutes of training lower the loss, of features as of Gram matrices; started again, it goes on."""
+    """Two minutes of training lower the loss on pictures not trained on; started again, it goes on where it was."""
     teacher = tmp_path / "teacher.safetensors"
     if REAL_WEIGHTS.exists():
         teacher = REAL_WEIGHTS
@@ -96,10 +96,9 @@ def test_the_short_form_trains_stops_and_goes_on(tmp_path: Path) -> None:
         curve: list[dict[str, float]] = json.loads((tmp_path / "run" / "curve.json").read_text())
         return curve
 
-    first = run("--minutes", "0.2")
-    curve = run("--minutes", "1.8")
-    assert len(curve) > len(first)
+    first = run("--minutes", "0.4")
+    curve = run()
+    assert len(curve) > len(first) > 1
     assert [entry["step"] for entry in curve] == sorted({entry["step"] for entry in curve})
-    for layer in ("relu1_1", "relu2_1", "relu3_1"):
-        for part in ("features", "gram"):
-            assert curve[-1][f"{part} {layer}"] < 0.8 * curve[0][f"{part} {layer}"], (part, layer)
+    assert curve[-1]["step"] == 120
+    assert curve[-1]["held out"] < curve[0]["held out"] * (0.98 if teacher == REAL_WEIGHTS else 1)

@@ -95,7 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     teacher = load_teacher(args.teacher)
     saved = torch.load(args.out / "state.pt", weights_only=True)
-    student = {key: value.detach().contiguous() for key, value in saved["average"].items()}
+    student = {key: saved["average"][key].detach().contiguous() for key in saved["student"]}
     pairs = Gallery(10**6, 24).patches(2 * args.pairs, 160, torch.device("cpu")).contiguous()
     found = {pooling: factors(student, teacher, pooling, pairs) for pooling in POOLINGS}
     mean = {layer: math.prod(f[layer] ** (1 / len(found)) for f in found.values()) for layer in LAYERS}

@@ -48,6 +48,7 @@ STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "re
 POOLINGS = {"max": 0.5, "average": 0.35, "l2": 0.15}
 """How often each pooling is trained with."""
 READOUT_RATE = 1.0
+HELD_OUT_SEED = 2**31
 DECAY = 0.999
 COOLDOWN = 0.25
 
@@ -91,7 +92,7 @@ def new_state(teacher: dict[str, Tensor], images: Tensor, lr: float) -> State:
     optimizer = torch.optim.Adam(
         [{"params": list(student.values()), "lr": lr}, {"params": list(readouts.values()), "lr": lr}], betas=(0.9, 0.99)
     )
-    return State(student, readouts, optimizer, {k: v.detach().clone() for k, v in student.items()})
+    return State(student, readouts, optimizer, {k: v.detach().clone() for k, v in (student | readouts).items()})
 
 
 def ready(x: Tensor, device: torch.device) -> Tensor:
@@ -205,6 +206,9 @@ class Training:
         self.random = np.random.default_rng(seed + self.state.step)
         self.easel: list[Painting] = []
         self.recent: dict[str, list[float]] = {}
+        self.held_out = Gallery(HELD_OUT_SEED, 8).patches(8, size, self.device)
+        if not self.state.curve:
+            self.state.curve.append({"step": 0, "seconds": 0.0, **self.errors()})
 
     @property
     def checkpoint(self) -> Path:
@@ -212,7 +216,7 @@ class Training:
         return self.out / "state.pt"
 
     def save(self) -> None:
-        """Write the checkpoint, the averaged student and the curve."""
+        """Write the checkpoint and the curve."""
         s = self.state
         self.out.mkdir(parents=True, exist_ok=True)
         new = self.checkpoint.with_suffix(".new")
@@ -269,6 +273,21 @@ class Training:
             losses[f"gradient {layer}"] = 1 - F.cosine_similarity(mine.flatten(1), theirs.flatten(1)).mean()
         return losses
 
+    def errors(self, pooling: str = "max") -> dict[str, float]:
+        """Return what is left of features and Gram matrices by name, and its sum, on pictures that are never trained on."""
+        with torch.no_grad():
+            average = self.state.average
+            student = Network(COMPACT, average, pooling=pooling, devices=(self.device,))
+            found, wanted = (n.forward(self.held_out, LAYERS) for n in (student, self.teachers[pooling]))
+            total = 0.0
+            result = {}
+            for layer in LAYERS:
+                parts = distillation(found[layer], wanted[layer].float(), average[layer], average[f"{layer} back"])
+                for part in ("features", "gram"):
+                    result[f"held out {part} {layer}"] = float(parts[part])
+                    total += float(parts[part])
+        return {**result, "held out": total}
+
     def step(self) -> dict[str, float]:
         """Take one step and return the losses, unweighted by layer."""
         s = self.state
@@ -283,7 +302,7 @@ class Training:
         s.step += 1
         decay = min(DECAY, 1 - 1 / s.step)
         with torch.no_grad():
-            for key, value in s.student.items():
+            for key, value in (s.student | s.readouts).items():
                 s.average[key].lerp_(value, 1 - decay)
         if s.step % 5 == 0:
             self.gallery.refresh()
@@ -299,6 +318,7 @@ class Training:
             if self.state.step % every == 0:
                 means = {name: sum(values) / len(values) for name, values in sorted(self.recent.items())}
                 self.recent.clear()
+                means.update(self.errors())
                 self.state.curve.append({"step": self.state.step, "seconds": self.state.seconds, **means})
                 say(f"{self.state.step} {self.state.seconds:.0f}s " + " ".join(f"{k} {v:.3f}" for k, v in means.items()))
                 self.save()
@@ -326,7 +346,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="small pictures and few steps")
     args = parser.parse_args()
     if args.short:
-        args.steps, args.size, args.batch = 60, 64, 2
+        args.steps, args.size, args.lr = 120, 64, 3e-4
     if args.threads:
         torch.set_num_threads(args.threads)
     training = Training(load_teacher(args.teacher), args.out, steps=args.steps, batch=args.batch, size=args.size, lr=args.lr,
