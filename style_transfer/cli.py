@@ -225,7 +225,7 @@ class Run:
         """Do the work and return the exit code. Under torchrun, rank 0 reads and writes, and all paint."""
         from . import distributed
 
-        with distributed.joined(self.settings.devices) as self.group:
+        with distributed.joined(self.settings.devices, EXIT_CODES[DistributedError]) as self.group:
             job: Job | StyleTransferError
             if self.group.rank:
                 job = self.group.broadcast(None)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -28,8 +29,16 @@ Rows = tuple[int, int]
 """First row, and the row after the last."""
 
 BEAT_SECONDS = 1.5
-TIMEOUT = timedelta(seconds=45)
-"""How long a rank waits for another before it gives up; a death is then known everywhere within a minute."""
+SILENCE_SECONDS = 40
+"""How long a rank may be silent before it counts as dead; a death is then known everywhere within a minute."""
+MEETING_TIME = timedelta(minutes=5)
+"""How long ranks wait for each other at the start."""
+WORKING_TIME = timedelta(days=1)
+"""How long a rank waits for the work of another that is alive: iterations at print sizes take minutes."""
+
+
+LEFT = "left"
+"""The pulse of a rank that is done."""
 
 
 def overlap(a: Rows, b: Rows) -> Rows | None:
@@ -39,21 +48,37 @@ def overlap(a: Rows, b: Rows) -> Rows | None:
 
 
 class Pulse:
-    """Tells the other ranks every so often, through torchrun's store, that this one lives, and finds out who does not."""
+    """Tells the other ranks every so often, through torchrun's store, that this one lives, and finds out who does not.
 
-    def __init__(self, store: Store, rank: int, size: int) -> None:
+    A rank that hangs leaves the others waiting in calls that cannot be interrupted. So `lost` is called, in a thread, with the
+    ranks that have been silent for `silence` seconds; with none if the store itself is gone.
+    """
+
+    def __init__(
+        self, store: Store, rank: int, size: int, lost: Callable[[list[int]], None], silence: float = SILENCE_SECONDS
+    ) -> None:
         self.store = PrefixStore("style_transfer pulse", store)
-        self.rank, self.size = rank, size
+        self.rank, self.size, self.lost, self.silence = rank, size, lost, silence
         self._lock, self._done = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
         count = 0
+        heard: dict[int, tuple[bytes, float]] = {}
         while not self._done.is_set():
             count += 1
-            with contextlib.suppress(RuntimeError), self._lock:
-                self.store.set(str(self.rank), str(count))
+            with contextlib.suppress(RuntimeError):
+                with self._lock:
+                    self.store.set(str(self.rank), str(count))
+                for rank, value in self._counts().items():
+                    if value != heard.get(rank, (b"", 0))[0]:
+                        heard[rank] = value, time.monotonic()
+            latest = time.monotonic() - self.silence
+            silent = [rank for rank, (value, when) in heard.items() if when < latest and value != LEFT.encode()]
+            if silent and not self._done.is_set():
+                self.lost([] if self.rank in silent else sorted(silent))
+                return
             self._done.wait(BEAT_SECONDS)
 
     def _counts(self) -> dict[int, bytes]:
@@ -68,12 +93,14 @@ class Pulse:
             after = self._counts()
         except RuntimeError:  # the store went with the machine that held it
             return []
-        return [rank for rank in range(self.size) if rank != self.rank and before.get(rank) == after.get(rank)]
+        return [rank for rank in range(self.size) if rank != self.rank and before.get(rank) == after.get(rank) != LEFT.encode()]
 
     def close(self) -> None:
-        """Stop."""
+        """Leave: the others expect no pulse any more."""
         self._done.set()
         self._thread.join()
+        with contextlib.suppress(RuntimeError), self._lock:
+            self.store.set(str(self.rank), LEFT)
 
 
 class Group:
@@ -91,6 +118,8 @@ class Group:
         self.stop = False
         """Set by any rank: wants the run to end. After the next `total`, `stopped` is True on all."""
         self.stopped = False
+        self.sent = 0
+        """Bytes that this rank has sent to others; a sum over all ranks counts as the ring algorithm does it."""
 
     def bands(self, height: int, stride: int) -> tuple[Rows, ...]:
         """Return the rows that each rank owns of a picture, begun at multiples of `stride`."""
@@ -154,6 +183,7 @@ class Group:
         flat = torch.cat([*(tensors[name].reshape(-1) for name in names), like.new_tensor([float(self.stop)])])
         with self._named_failures():
             dist.all_reduce(flat)
+        self.sent += 2 * (self.size - 1) * flat.nbytes // self.size
         found, at = {}, 0
         for name in names:
             found[name] = flat[at : at + tensors[name].numel()].view_as(tensors[name])
@@ -184,6 +214,7 @@ class Group:
         """Do the sends and receives that are put into the list, all at once."""
         operations: list[Any] = []
         yield operations
+        self.sent += sum(tensor.nbytes for kind, tensor, _, _ in operations if kind is dist.isend)
         if operations:
             for work in dist.batch_isend_irecv([dist.P2POp(kind, tensor, other) for kind, tensor, other, _ in operations]):
                 work.wait()
@@ -208,25 +239,33 @@ LOCAL = Group()
 
 
 @contextmanager
-def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
+def joined(devices: Sequence[str] | None = None, exit_code: int = 9) -> Iterator[Group]:
     """Join the processes that torchrun started, as its variables say; without them, be alone.
 
     The processes of a machine take turns in `devices`; left out, each works on the GPU of its local rank, or on the CPU if there
-    are none.
+    are none. When a rank falls silent, the others end at once with `exit_code` and one line on standard error.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
+
+    def end(silent: list[int]) -> None:
+        who = f"rank {', '.join(map(str, silent))} of {size} died" if silent else "the process that started the run was lost"
+        message = f"style_transfer: {who}, silent for {SILENCE_SECONDS} s; rank {rank} ends, and what was saved stays\n"
+        sys.stderr.write(message)
+        sys.stderr.flush()
+        os._exit(exit_code)  # the main thread waits in a call that nothing interrupts
+
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     known = devices or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
     place = torch.device(known[local_rank % len(known)])
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+    store, rank, size = next(rendezvous("env://", timeout=MEETING_TIME))
     backend = "nccl" if place.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-    pulse = Pulse(store, rank, size)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WORKING_TIME)
+    pulse = Pulse(store, rank, size, end)
     try:
         yield Group(rank, size, place, pulse)
     finally:

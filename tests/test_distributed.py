@@ -14,11 +14,12 @@ import conftest
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
 from safetensors.torch import save_file
 
 from style_transfer import images
-from style_transfer.distributed import Group, overlap
+from style_transfer.distributed import Group, Pulse, overlap
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -168,6 +169,26 @@ def test_a_rank_that_dies_ends_the_run_and_what_was_saved_stays(place: Path) -> 
     assert "style_transfer: rank 1 of 3 died; rank 0 ends" in done.stderr, done.stderr[-3000:]
     assert images.load(place / "o.png").pixels.shape == (51, 64, 3)
     assert json.loads((place / "o.png.json").read_text())["finished"] is False
+
+
+def test_a_rank_that_hangs_ends_the_run_within_a_minute(place: Path) -> None:
+    """SIGSTOP: no connection breaks, and the others wait in calls that cannot be interrupted."""
+    start = time.monotonic()
+    done = launch(place, 2, DIES="1 1 5", SIGNAL=str(int(signal.SIGSTOP)))
+    assert time.monotonic() - start < 90  # the start, a minute, and torchrun's own farewell
+    assert "style_transfer: rank 1 of 2 died, silent for 40 s; rank 0 ends" in done.stderr, done.stderr[-3000:]
+    assert images.load(place / "o.png").pixels.shape == (51, 64, 3)
+
+
+def test_a_rank_that_leaves_is_not_missed() -> None:
+    lost: list[list[int]] = []
+    store = dist.HashStore()
+    pulses = [Pulse(store, rank, 2, lost.append, silence=4.0) for rank in (0, 1)]
+    time.sleep(2)
+    pulses[1].close()
+    time.sleep(6)
+    assert not lost
+    pulses[0].close()
 
 
 def test_a_signal_to_any_rank_stops_all_with_the_picture_so_far(place: Path) -> None:
