@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 CHILD = "--child"
 
@@ -57,25 +58,24 @@ def child(argv: list[str]) -> None:
         for iterate in stylize(pictures[0], pictures[1:], settings, group=group):
             last = iterate
         peak = last.memory if device.startswith("cuda") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        mine = [peak, group.sent // len(times)]
+        everybody = group.counts([x if i == group.rank else 0 for i in range(group.size) for x in mine])
         height, width = last.size
         if group.rank == 0:
-            step = statistics.median(times[1:] or times)
-            print(
-                json.dumps(
-                    {"size": f"{width}x{height}", "pixels": width * height, "tiles": last.tiles, "peak": peak, "step": step}
-                )
-            )
+            found = {"size": f"{width}x{height}", "pixels": width * height, "tiles": last.tiles, "peaks": everybody[::2],
+                     "sent": everybody[1::2], "step": statistics.median(times[1:] or times)}  # fmt: skip
+            print(json.dumps(found))
 
 
-def measure(args: argparse.Namespace, side: str, limit: str, steps: int, threads: int, ranks: int = 1) -> dict[str, float]:
-    """Return what a child prints."""
+def measure(args: argparse.Namespace, side: str, limit: str, steps: int, threads: int, ranks: int = 1) -> dict[str, Any]:
+    """Return the size, pixels, tiles, each rank's peak bytes and bytes sent for an iteration, and the seconds of one."""
     words = [args.content, args.style, args.weights, side, limit, str(steps), str(threads), args.device]
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     command = [*(start if ranks > 1 else [sys.executable]), __file__, CHILD, *words]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)}
     )
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
 
@@ -102,9 +102,9 @@ def main() -> None:
             rate = step / found["pixels"] * 1e6
             rates += [rate] if limit == "off" else []
             share = f"{rate / rates[0]:.2f}"
-            tiles = " + ".join(map(str, found["tiles"]))  # type: ignore[call-overload]
+            tiles = " + ".join(map(str, found["tiles"]))
             print(
-                f"| {found['size']} | {limit} | {tiles} | {found['peak'] / 1e9:.2f} | {step:.1f} | {rate:.1f} | {share} |",
+                f"| {found['size']} | {limit} | {tiles} | {max(found['peaks']) / 1e9:.2f} | {step:.1f} | {rate:.1f} | {share} |",
                 flush=True,
             )
     if args.ranks:

@@ -282,17 +282,18 @@ class Run:
     def _dry_run(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> int:
         """Print what each scale is expected to take."""
         from . import memory
-        from .engine import limits_for
+        from .engine import plan_for
         from .observers.console import clock
 
         rows, total = [], 0.0
         for stage in stages:
-            limits = limits_for(loaded, stage.size, self.settings, self.group.size)
-            found = memory.estimate(loaded, stage.size, self.settings, limits)
+            plan = plan_for(loaded, stage.size, self.settings, self.group.size)
+            found = memory.estimate(loaded, stage.size, self.settings, plan.limits, host=plan.host)
             total += found.seconds * stage.steps
             (height, width), tiles = stage.size, " + ".join(map(str, found.tiles))
             time = f"{clock(found.seconds * stage.steps)} ({found.seconds:.3g} s each)"
-            rows.append((f"{width}x{height}", str(stage.steps), tiles, memory.show_bytes(found.bytes), time))
+            used = memory.show_bytes(found.bytes) + (" and the picture on the host" if plan.host else "")
+            rows.append((f"{width}x{height}", str(stage.steps), tiles, used, time))
         height, width = stages[-1].size
         disk = memory.show_bytes(width * height * 3 * 2)
         heads = ("size", "steps", "tiles", "memory", "time")

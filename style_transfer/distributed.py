@@ -140,11 +140,12 @@ class Group:
                     if other == self.rank:
                         found[:, :, piece[0] - mine[0] : piece[1] - mine[0]] = part
                     else:
-                        operations.append((dist.isend, part.contiguous(), other, None))
+                        operations.append((dist.isend, part.contiguous().to(self.device), other, None))
                 piece = overlap(bands[other], mine)
                 if piece is not None and other != self.rank:
                     place = found[:, :, piece[0] - mine[0] : piece[1] - mine[0]]
-                    operations.append((dist.irecv, torch.empty_like(place, memory_format=torch.contiguous_format), other, place))
+                    arriving = torch.empty_like(place, memory_format=torch.contiguous_format, device=self.device)
+                    operations.append((dist.irecv, arriving, other, place))
         return found
 
     def fold(self, read: Tensor, bands: Sequence[Rows], wanted: Sequence[Rows]) -> Tensor:
@@ -161,16 +162,18 @@ class Group:
                     if other == self.rank:
                         arrived[other] = piece, part
                     else:
-                        operations.append((dist.isend, part, other, None))
+                        operations.append((dist.isend, part.to(self.device), other, None))
                 piece = overlap(band, wanted[other])
                 if piece is not None and other != self.rank:
-                    buffer = read.new_empty(*read.shape[:2], piece[1] - piece[0], read.shape[3])
+                    buffer = torch.empty(
+                        (*read.shape[:2], piece[1] - piece[0], read.shape[3]), dtype=read.dtype, device=self.device
+                    )
                     arrived[other] = piece, buffer
                     operations.append((dist.irecv, buffer, other, None))
         total = read.new_zeros(*read.shape[:2], band[1] - band[0], read.shape[3])
         for other in sorted(arrived):
             piece, part = arrived[other]
-            total[:, :, piece[0] - band[0] : piece[1] - band[0]] += part
+            total[:, :, piece[0] - band[0] : piece[1] - band[0]] += part.to(total.device)
         return total
 
     def total(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -180,13 +183,13 @@ class Group:
             return dict(tensors)
         names = sorted(tensors)
         like = tensors[names[0]]
-        flat = torch.cat([*(tensors[name].reshape(-1) for name in names), like.new_tensor([float(self.stop)])])
+        flat = torch.cat([*(tensors[name].reshape(-1) for name in names), like.new_tensor([float(self.stop)])]).to(self.device)
         with self._named_failures():
             dist.all_reduce(flat)
         self.sent += 2 * (self.size - 1) * flat.nbytes // self.size
         found, at = {}, 0
         for name in names:
-            found[name] = flat[at : at + tensors[name].numel()].view_as(tensors[name])
+            found[name] = flat[at : at + tensors[name].numel()].view_as(tensors[name]).to(like.device)
             at += tensors[name].numel()
         self.stopped = bool(flat[-1] > 0)
         return found

@@ -177,14 +177,17 @@ def _truncated_normal(mean: Tensor, std: Tensor, size: Size, random: torch.Gener
     return noise.clamp(0, 1).to(torch.float32)
 
 
-def ready(picture: Tensor, size: Size, network: Network, rows: Rows | None = None) -> Tensor:
-    """Return a picture, or some rows of it, resized (bicubic, antialiased, on the CPU) for `network`, on its first device."""
+def ready(picture: Tensor, size: Size, network: Network, rows: Rows | None = None, home: torch.device | None = None) -> Tensor:
+    """Return a picture, or some rows of it, resized (bicubic, antialiased, on the CPU) for `network`, at `home`.
+
+    Home is the network's first device if left out.
+    """
     picture = picture.to(device="cpu", dtype=network.dtype)
     if rows is None or rows == (0, size[0]):
         resized = resize(picture, size, antialias=True)
     else:
         resized = resize_band(picture, 0, picture.shape[2], size, rows, "bicubic", antialias=True)
-    return resized.clamp(0, 1).to(network.devices[0])
+    return resized.clamp(0, 1).to(home or network.devices[0])
 
 
 def make_optimizer(settings: Settings, group: Group = LOCAL) -> Optimizer:
@@ -231,13 +234,25 @@ def stylize(
     return _run(content, styles, settings, networks, init, stages, group)
 
 
-def choose_limits(networks: Sequence[Network], size: Size, settings: Settings, group: Group = LOCAL) -> Limits:
-    """Return `limits_for` a size; in a group rank 0 decides for all, since all must cut the network alike."""
+@dataclass(frozen=True)
+class Plan:
+    """How a size is worked on: what a device takes on at a time, and whether what grows with the picture is on the host."""
+
+    limits: Limits
+    host: bool = False
+
+    def home(self, network: Network) -> torch.device:
+        """Return where the picture, its gradient, the optimizer's state, the average and the targets are."""
+        return torch.device("cpu") if self.host else network.devices[0]
+
+
+def choose_plan(networks: Sequence[Network], size: Size, settings: Settings, group: Group = LOCAL) -> Plan:
+    """Return `plan_for` a size; in a group rank 0 decides for all, since all must cut the network alike."""
     if group.rank:
-        found: Limits | MemoryLimitError = group.broadcast(None)
+        found: Plan | MemoryLimitError = group.broadcast(None)
     else:
         try:
-            found = limits_for(networks, size, settings, group.size)
+            found = plan_for(networks, size, settings, group.size)
         except MemoryLimitError as error:
             found = error
         found = group.broadcast(found)
@@ -246,17 +261,18 @@ def choose_limits(networks: Sequence[Network], size: Size, settings: Settings, g
     return found
 
 
-def limits_for(networks: Sequence[Network], size: Size, settings: Settings, processes: int = 1) -> Limits:
-    """Return the limits that `settings` ask for at a size, or, with `tile="auto"`, those that fit into the memory.
+def plan_for(networks: Sequence[Network], size: Size, settings: Settings, processes: int = 1) -> Plan:
+    """Return the plan that `settings` ask for at a size, or, with `tile="auto"`, the one that fits into the memory.
 
-    On the CPU the process as a whole stays within `memory`. Raises `MemoryLimitError` if the picture's own state does not.
+    On the CPU the process as a whole stays within `memory`. What grows with the picture moves to the host where a device would
+    have too little left for its tiles. Raises `MemoryLimitError` if it does not fit there either.
     """
     layers = {*settings.content_layers, *settings.style_layers}
     network, hands = networks[0], len(networks) * processes
     if settings.tile == "off":
-        return UNLIMITED
+        return Plan(UNLIMITED)
     if settings.tile != "auto":
-        return memory.tiles_of(int(settings.tile), network, layers)
+        return Plan(memory.tiles_of(int(settings.tile), network, layers))
     device = network.devices[0]
     state = memory.state_bytes(network, size, settings.content_layers, settings.optimizer) // processes
     if settings.memory is None:
@@ -264,13 +280,26 @@ def limits_for(networks: Sequence[Network], size: Size, settings: Settings, proc
     else:
         memory.costs(network, layers)  # what libraries set up for themselves at the first use counts as used
         room = parse_bytes("--memory", settings.memory) - memory.used_bytes(device)
-    if room < state * 1.02:
-        raise MemoryLimitError(
-            f"{size[1]}x{size[0]} needs {memory.show_bytes(state)} beside the tiles, but only {memory.show_bytes(max(0, room))} "
-            f"of memory are left on {device}; take a smaller --end-scale, or raise --memory"
-        )
     sharing = sum(other.devices[0] == device for other in networks)
-    return memory.plan(network, size, layers, budget=int(memory.RESERVE * (room - state) / sharing), hands=hands)
+
+    def limits(left: float, *, host: bool) -> Limits:
+        return memory.plan(network, size, layers, budget=int(memory.RESERVE * left / sharing), hands=hands, host=host)
+
+    if room >= state * 1.02:
+        found = limits(room - state, host=False)
+        if device.type == "cpu" or not memory.cramped(found, network, layers):
+            return Plan(found)
+    if device.type != "cpu":
+        place, room_there = torch.device("cpu"), memory.SHARE * memory.free_bytes(torch.device("cpu"))
+        # beside the state: the outputs of segments and their gradients, 32 bytes a pixel
+        if room_there >= state * 1.5:
+            return Plan(limits(room, host=True), host=True)
+    else:
+        place, room_there = device, room
+    raise MemoryLimitError(
+        f"{size[1]}x{size[0]} needs {memory.show_bytes(state)} beside the tiles, but only "
+        f"{memory.show_bytes(max(0, room_there))} of memory are left on {place}; take a smaller --end-scale, or raise --memory"
+    )
 
 
 class _Workshop:
@@ -278,7 +307,8 @@ class _Workshop:
 
     def __init__(self, networks: Sequence[Network], stage: Stage, settings: Settings, group: Group) -> None:
         self.networks, self.stage, self.group = networks, stage, group
-        self.limits = choose_limits(networks, stage.size, settings, group)
+        plan = choose_plan(networks, stage.size, settings, group)
+        self.limits, self.home = plan.limits, plan.home(networks[0])
 
     def attempt(self, work: Callable[[Limits], T]) -> T:
         """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times."""
@@ -311,7 +341,6 @@ def _run(
 ) -> Iterator[Iterate]:
     start = time.perf_counter()
     network = networks[0]
-    device = network.devices[0]
     optimizer = make_optimizer(settings, group)
     average: Average | None = None
     size, bands = stages[0].size, group.bands(stages[0].size[0], network.spec.stride)
@@ -319,19 +348,22 @@ def _run(
         before, old = size, bands
         size, bands = stage.size, group.bands(stage.size[0], network.spec.stride)
         rows = bands[group.rank]
+        shop = _Workshop(networks, stage, settings, group)
+        home = shop.home
         if average is not None:
-            resized = functools.partial(_regridded, before, old, group, size, bands)
+            resized = functools.partial(_regridded, before, old, group, size, bands, home)
             image = resized(average.value(), "bicubic").clamp(0, 1)
             average = None
             optimizer = optimizer.moved(resized)
         elif init is not None:
-            image = ready(init, size, network, rows)
+            image = ready(init, size, network, rows, home)
         else:
-            image = first_picture(content, styles, size, settings)[:, :, rows[0] : rows[1]].to(device, network.dtype)
+            image = first_picture(content, styles, size, settings)[:, :, rows[0] : rows[1]].to(home, network.dtype)
         image = image.detach().clone()
-        shop = _Workshop(networks, stage, settings, group)
-        target = ready(content, size, network, rows)
-        reduced = [ready(style, style_size, network) for style, style_size in zip(styles, stage.style_sizes, strict=True)]
+        target = ready(content, size, network, rows, home)
+        reduced = [
+            ready(style, style_size, network, home=home) for style, style_size in zip(styles, stage.style_sizes, strict=True)
+        ]
         make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size)
         objective = shop.attempt(make)
         del target, reduced, make
@@ -357,9 +389,9 @@ def _run(
 
 
 def _regridded(
-    before: Size, old: Sequence[Rows], group: Group, size: Size, bands: Sequence[Rows], x: Tensor, mode: str
+    before: Size, old: Sequence[Rows], group: Group, size: Size, bands: Sequence[Rows], home: torch.device, x: Tensor, mode: str
 ) -> Tensor:
-    return regrid(x, before, old, group, size, bands, mode)
+    return regrid(x, before, old, group, size, bands, mode).to(home)
 
 
 def peak_memory(devices: Sequence[torch.device]) -> int:

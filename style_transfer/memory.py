@@ -55,7 +55,8 @@ def show_bytes(count: float) -> str:
 def free_bytes(device: torch.device) -> int:
     """Return the memory that is free on a device; on the CPU also within the limit of a container."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps it for the next tensors
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     free: int = psutil.virtual_memory().available
     for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
         with contextlib.suppress(OSError, ValueError):
@@ -179,11 +180,13 @@ def plan(
     *,
     budget: int,
     hands: int = 1,
+    host: bool = False,
 ) -> Limits:
     """Return the limits with which a picture of `size` is worked on within `budget` bytes on each of `hands` devices.
 
-    The budget is for tiles alone, what `state_bytes` counts is not in it. One tile if it fits, else segments with tiles as
-    large as is useful, and what is left for keeping graphs: those first that save most time for their bytes, the last segment's.
+    The budget is for tiles alone, what `state_bytes` counts is not in it; nor are, with `host`, the outputs of segments. One
+    tile if it fits, else segments with tiles as large as is useful, and what is left for keeping graphs: those first that
+    save most time for their bytes, the last segment's.
     """
     key = tuple(sorted(layers))
     area = size[0] * size[1] // hands
@@ -194,15 +197,13 @@ def plan(
     segments = network.spec.segments(key)
     prices = costs(network, key)
     stored = 0.0  # outputs of segments and their gradients, for the whole picture
-    areas, side = [], float(GOOD_SIDE)
+    areas = good_areas(segments)
     shape = size
     sizes = []
     for segment in segments:
         sizes.append(shape[0] * shape[1])
-        areas.append((side + 2 * segment.geometry.halo) ** 2)
-        side /= segment.geometry.stride
         shape = shape[0] // segment.geometry.stride, shape[1] // segment.geometry.stride
-        stored += 0 if segment.last else 2 * 4 * segment.channels * shape[0] * shape[1] / hands
+        stored += 0 if segment.last or host else 2 * 4 * segment.channels * shape[0] * shape[1] / hands
     room = budget - stored
     work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
     areas = [max(1.0, work / c.peak) for c in prices]
@@ -214,6 +215,21 @@ def plan(
         keep[index] = int(share / prices[index].kept)
         spare -= share
     return Limits(False, tuple(int(a) for a in areas), tuple(keep))
+
+
+def good_areas(segments: Sequence[Segment]) -> list[float]:
+    """Return the area of tiles that are as large as is useful, in cells of each segment's input."""
+    areas, side = [], float(GOOD_SIDE)
+    for segment in segments:
+        areas.append((side + 2 * segment.geometry.halo) ** 2)
+        side /= segment.geometry.stride
+    return areas
+
+
+def cramped(limits: Limits, network: Network, layers: Collection[str]) -> bool:
+    """Say whether tiles are much smaller than is useful."""
+    good = good_areas(network.spec.segments(layers))
+    return not limits.whole and any(area < wanted / 2 for area, wanted in zip(limits.areas, good, strict=True))
 
 
 def _bound(network: Network, layers: tuple[str, ...]) -> float:
@@ -236,8 +252,8 @@ class Estimate:
     seconds: float
 
 
-def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits: Limits) -> Estimate:
-    """Return what a scale is expected to take within `limits`, from what a small tile takes."""
+def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits: Limits, *, host: bool = False) -> Estimate:
+    """Return what a scale is expected to take within `limits`, from what a small tile takes; on the device alone with `host`."""
     network = networks[0]
     key = tuple(sorted({*settings.content_layers, *settings.style_layers}))
     sweep = Sweep(networks, size, key, limits)
@@ -250,9 +266,9 @@ def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits
         slowest += max(hands)
         held += max(sum(tile.read.area for tile in tiles if tile in part.kept) for tiles in part.tiles) * price.kept
         work = max(work, max(tile.read.area for tiles in part.tiles for tile in tiles) * price.peak)
-        if not part.segment.last:
+        if not part.segment.last and not host:
             held += 2 * 4 * part.segment.channels * math.prod(part.output_size)
-    state = state_bytes(network, size, settings.content_layers, settings.optimizer)
+    state = 0 if host else state_bytes(network, size, settings.content_layers, settings.optimizer)
     peak = state + max(work, held) if limits.whole else state + work + held
     return Estimate(sweep.tiles, round(used_bytes(network.devices[0]) + peak), slowest)
 

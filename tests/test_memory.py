@@ -63,6 +63,36 @@ def test_plans_stay_within_their_budget(hands: int, tiny: Network) -> None:
     assert limits == UNLIMITED if hands == 1 else sum(map(len, (part.kept for part in sweep.parts))) == sum(sweep.tiles)
 
 
+def test_the_picture_moves_to_the_host_where_a_device_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network.__new__(Network)
+    network.spec, network.devices = VGG19, (torch.device("cuda:0"),)
+    free = {"cuda": 24e9, "cpu": 64e9}
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(free[device.type]))
+    monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(1500.0, 1100.0, 1e-6))
+    size = (6144, 8192)
+    assert not engine.plan_for([network], size, Settings()).host  # 4.6 GB of state
+    free["cuda"] = 6e9
+    plan = engine.plan_for([network], size, Settings())
+    assert plan.host and not plan.limits.whole and plan.home(network) == torch.device("cpu")
+    assert not memory.cramped(plan.limits, network, LAYERS)
+    free["cuda"] = 4e9  # less than the state
+    assert engine.plan_for([network], size, Settings()).host
+    free["cpu"] = 3e9
+    with pytest.raises(MemoryLimitError, match="needs 4.6 GB beside the tiles, but only 2.5 GB of memory are left on cpu"):
+        engine.plan_for([network], size, Settings())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_picture_on_the_host_comes_to_the_same(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = make_network(devices=(torch.device("cuda:0"),))
+    there = run(network, tile="32")[-1]
+    plan = engine.plan_for([network], (96, 128), Settings(tile="32"))
+    monkeypatch.setattr(engine, "plan_for", lambda *_: engine.Plan(plan.limits, host=True))
+    here = run(network, tile="32")[-1]
+    assert here.average.value().device.type == "cpu"
+    assert torch.allclose(here.image(), there.image(), atol=1e-3)
+
+
 def test_a_limit_makes_tiles_and_the_same_picture(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tiny)
     assert all(iterate.tiles == (1,) for iterate in whole)

@@ -1,0 +1,152 @@
+"""The model of docs/scaling.md: what an iteration takes in operations, memory and traffic; checked against runs.
+
+    python benchmarks/scaling.py CONTENT STYLE --weights FILE [--runs 512:1 1024:1 1024:2 2048:2] [--limit 3G]
+    python benchmarks/scaling.py --draw 36500x27400 --ranks 8 64 --rate 200e12 --link 300e9
+
+The first form runs an iteration at each long side and number of processes, one thread each, and prints what was predicted
+beside what was seen; the time of the first run sets the rate of the others. The second prints predictions for GPUs
+of a rate, in operations a second, and a link, in bytes a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+
+from tiling import measure
+
+from style_transfer.config import Settings
+from style_transfer.memory import state_bytes
+from style_transfer.networks import SPECS
+from style_transfer.networks.graph import Network
+from style_transfer.networks.spec import Conv, Segment
+from style_transfer.schedule import Size
+from style_transfer.tiling import plan_tiles, share_rows
+
+FLOAT = 4
+TILE_SIDE = 640
+DEFAULT = Settings()
+LAYERS = {*DEFAULT.content_layers, *DEFAULT.style_layers}
+VGG = SPECS["vgg19"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one iteration takes on the busiest rank: operations, bytes that grow with the picture, bytes sent."""
+
+    flops: float
+    state: float
+    sent: float
+
+
+def flops_per_cell(segment: Segment) -> float:
+    """Return the operations (two for each multiplication) of a segment's convolutions and Gram matrices per cell of its input."""
+    stride, total = 1, 0.0
+    for step in segment.steps:
+        if isinstance(step, Conv):
+            total += 2 * 9 * step.inputs * step.outputs / stride**2
+            total += sum(2 * step.outputs**2 / stride**2 for layer in step.layers if layer in DEFAULT.style_layers)
+        else:
+            stride *= 2
+    return total
+
+
+def predict(size: Size, ranks: int, *, tiled: bool) -> Prediction:
+    """Return what an iteration of a picture takes on the rank in the middle.
+
+    In tiles of which none is kept: two passes forward and one back over what the tiles read. Untiled: one of each.
+    """
+    height, width = size
+    segments = VGG.segments(LAYERS, cut=tiled or ranks > 1)
+    bands = share_rows(height, ranks, VGG.stride)
+    band = bands[len(bands) // 2]
+    flops = state = sent = 0.0
+    side, shape, neighbours = TILE_SIDE, size, min(2, ranks - 1)
+    for segment in segments:
+        stride, halo = segment.geometry.stride, segment.geometry.halo
+        read = (side + 2 * halo) ** 2 if tiled else math.prod(shape)
+        tiles = plan_tiles(shape, segment.geometry, read, None, band)
+        flops += sum(tile.read.area for tile in tiles) * flops_per_cell(segment) * (3 if tiled else 2)
+        channels = 3 if segment.first else next(step.inputs for step in segment.steps if isinstance(step, Conv))
+        # neighbours get the rows that they read beyond their band, and send back the gradient of them
+        sent += 2 * neighbours * halo * shape[1] * channels * FLOAT
+        band = band[0] // stride, band[1] // stride
+        shape, side = (shape[0] // stride, shape[1] // stride), side // stride
+        if not segment.last:
+            state += 2 * (band[1] - band[0]) * shape[1] * segment.channels * FLOAT
+    rows = bands[len(bands) // 2]
+    state += state_bytes(_shape_only(), (rows[1] - rows[0], width), DEFAULT.content_layers, DEFAULT.optimizer)
+    sums = sum(VGG.channels[layer] ** 2 for layer in DEFAULT.style_layers) * FLOAT
+    return Prediction(flops, state, sent + 2 * sums * (ranks - 1) / ranks)
+
+
+def _shape_only() -> Network:
+    """Return an object that has only what `state_bytes` asks of a network: its spec."""
+    network = Network.__new__(Network)
+    network.spec = VGG
+    return network
+
+
+def check(args: argparse.Namespace) -> None:
+    """Run, and print what was seen beside what was predicted."""
+    print("| size | processes | tiles | TFLOP | seconds, predicted | seen | GB, predicted | seen | MB sent, predicted | seen |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    rate = base = 0.0
+    for run in args.runs:
+        side, ranks = run.split(":")
+        # the limit is raised for one process of a size that fits in it anyway, so that the first run is untiled
+        found = measure(args, side, args.limit, 2, 1, int(ranks))
+        width, height = map(int, found["size"].split("x"))
+        tiled = max(found["tiles"]) > int(ranks)
+        wanted = predict((height, width), int(ranks), tiled=tiled)
+        peak = max(found["peaks"])
+        if not rate:
+            rate = wanted.flops / found["step"]
+            base = args.base or peak
+        memory = "" if not tiled else f"{(base + wanted.state) / 1e9:.2f} + tiles"
+        print(
+            f"| {found['size']} | {ranks} | {' + '.join(map(str, found['tiles']))} | {wanted.flops / 1e12:.2f} "
+            f"| {wanted.flops / rate:.1f} | {found['step']:.1f} | {memory} | {peak / 1e9:.2f} "
+            f"| {wanted.sent / 1e6:.2f} | {max(found['sent']) / 1e6:.2f} |",
+            flush=True,
+        )
+
+
+def draw(args: argparse.Namespace) -> None:
+    """Print what GPUs would take."""
+    print("| ranks | tiled | TFLOP a rank | state a rank, GB | MB sent a rank | seconds computing | sending |")
+    print("|---|---|---|---|---|---|---|")
+    width, height = map(int, args.draw.split("x"))
+    for ranks in args.ranks:
+        for tiled in (True, False):
+            found = predict((height, width), ranks, tiled=tiled)
+            print(
+                f"| {ranks} | {'yes' if tiled else 'no'} | {found.flops / 1e12:.1f} | {found.state / 1e9:.2f} "
+                f"| {found.sent / 1e6:.0f} | {found.flops / args.rate:.2f} | {found.sent / args.link:.3f} |"
+            )
+
+
+def main() -> None:
+    """Check or draw."""
+    parser = argparse.ArgumentParser(description="Check the model of docs/scaling.md, or draw it out.")
+    parser.add_argument("content", nargs="?")
+    parser.add_argument("style", nargs="?")
+    parser.add_argument("--weights")
+    parser.add_argument("--runs", nargs="*", default=["512:1", "1024:1", "1024:2", "2048:1", "2048:2", "2048:4"])
+    parser.add_argument("--limit", default="3G", help="memory limit of each process")
+    parser.add_argument("--base", type=float, default=0, help="bytes of a process before any picture; the first run's peak if 0")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--draw", help="width x height")
+    parser.add_argument("--ranks", nargs="*", type=int, default=[8, 64])
+    parser.add_argument("--rate", type=float, default=200e12)
+    parser.add_argument("--link", type=float, default=300e9)
+    args = parser.parse_args()
+    if args.draw:
+        draw(args)
+    else:
+        check(args)
+
+
+if __name__ == "__main__":
+    main()
