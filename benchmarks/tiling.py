@@ -37,15 +37,17 @@ def child(argv: list[str]) -> None:
 
     torch.set_num_threads(int(threads))
     times: list[float] = []
+    sent: list[int] = []
     evaluate = Objective.evaluate
 
     def timed(self: Objective, image: torch.Tensor, limits: Limits | None = None) -> Evaluation:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), self.group.sent
         result = evaluate(self, image, limits)
         result.loss.item()  # waits for a GPU
         if image.is_cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
+        sent.append(self.group.sent - before)
         return result
 
     Objective.evaluate = timed  # type: ignore[method-assign]
@@ -58,7 +60,7 @@ def child(argv: list[str]) -> None:
         for iterate in stylize(pictures[0], pictures[1:], settings, group=group):
             last = iterate
         peak = last.memory if device.startswith("cuda") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        mine = [peak, group.sent // len(times)]
+        mine = [peak, sent[-1]]
         everybody = group.counts([x if i == group.rank else 0 for i in range(group.size) for x in mine])
         height, width = last.size
         if group.rank == 0:

@@ -11,6 +11,9 @@ gradient on the way back. Segments have small reaches of their own, so their til
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -161,6 +164,7 @@ class Sweep:
         sources: list[Tensor] = []
         totals: list[dict[str, Stats]] = [{} for _ in self.networks]
         for part in self.parts:
+            _trim(part)
             source = self.group.exchange(own, part.bands, part.wanted)
             sources.append(source)
             output = None
@@ -210,6 +214,7 @@ class Sweep:
         """
         behind: Tensor | None = None
         for part in reversed(self.parts):
+            _trim(part)
             source = sources[part.index]
             bands = self._each(lambda hand, p=part, s=source, b=behind: self._back(p, hand, s, b, measure, weights))  # type: ignore[misc]
             first = part.wanted[self.group.rank][0]
@@ -279,6 +284,13 @@ def add(total: dict[str, Stats], more: Mapping[str, Stats]) -> None:
     """Add statistics to the totals of the same names."""
     for name, stats in more.items():
         total[name] = total[name] + stats if name in total else stats
+
+
+def _trim(part: Part) -> None:
+    """Before many tiles, give the system back what the C library keeps of the last segment's, in blocks of other sizes."""
+    if sum(map(len, part.tiles)) > len(part.tiles) and sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _join(bands: Sequence[tuple[Box, Tensor]], like: Tensor) -> Tensor:
