@@ -270,6 +270,10 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
     layers = {*settings.content_layers, *settings.style_layers}
     network, hands = networks[0], len(networks) * processes
     if settings.tile == "off":
+        if not memory.indexable(network, layers, size):
+            raise SettingsError(
+                f"--tile off cannot work on {size[1]}x{size[0]}: its feature maps have more than 2^31 elements; take --tile auto"
+            )
         return Plan(UNLIMITED)
     if settings.tile != "auto":
         return Plan(memory.tiles_of(int(settings.tile), network, layers))

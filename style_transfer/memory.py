@@ -31,6 +31,8 @@ SHARE = 0.85
 """The part of the memory that is free which a plan may use if no limit is given."""
 RESERVE = 0.9
 """The part of what is left for tiles that a plan uses; allocators round up, and libraries hold some memory of their own."""
+MAX_ELEMENTS = 0.9 * 2**31
+"""The most elements of a feature map: past 2^31 accelerators raise errors, or return wrong numbers."""
 PROBE_CELLS = 96
 GUESS = 3.0
 """The peak as a multiple of what a graph holds, until it has been measured: more than was ever seen."""
@@ -190,10 +192,9 @@ def plan(
     """
     key = tuple(sorted(layers))
     area = size[0] * size[1] // hands
-    if hands == 1 and area * _bound(network, key) <= budget:
-        return UNLIMITED
-    if hands == 1 and area * cost(network, (key, False, 0)).peak <= budget:
-        return UNLIMITED
+    if hands == 1 and indexable(network, key, size):
+        if area * _bound(network, key) <= budget or area * cost(network, (key, False, 0)).peak <= budget:
+            return UNLIMITED
     segments = network.spec.segments(key)
     prices = costs(network, key)
     stored = 0.0  # outputs of segments and their gradients, for the whole picture
@@ -206,7 +207,7 @@ def plan(
         stored += 0 if segment.last or host else 2 * 4 * segment.channels * shape[0] * shape[1] / hands
     room = budget - stored
     work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
-    areas = [max(1.0, work / c.peak) for c in prices]
+    areas = [max(1.0, min(work / c.peak, MAX_ELEMENTS / _widest(s))) for c, s in zip(prices, segments, strict=True)]
     spare = room - work
     keep = [0] * len(segments)
     for index in reversed(range(len(segments))):
@@ -215,6 +216,22 @@ def plan(
         keep[index] = int(share / prices[index].kept)
         spare -= share
     return Limits(False, tuple(int(a) for a in areas), tuple(keep))
+
+
+def _widest(segment: Segment) -> float:
+    """Return the elements of a segment's largest feature map, per cell of its input."""
+    stride, most = 1, 0.0
+    for step in segment.steps:
+        outputs = getattr(step, "outputs", 0)
+        stride = stride if outputs else 2 * stride
+        most = max(most, outputs / stride**2)
+    return most
+
+
+def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
+    """Say whether the feature maps of a picture in one tile have fewer elements than accelerators can count."""
+    (segment,) = network.spec.segments(layers, cut=False)
+    return size[0] * size[1] * _widest(segment) <= MAX_ELEMENTS
 
 
 def good_areas(segments: Sequence[Segment]) -> list[float]:
@@ -275,5 +292,5 @@ def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits
 
 def tiles_of(pixels: int, network: Network, layers: Collection[str]) -> Limits:
     """Return limits with tiles that own at most `pixels` x `pixels`, none of them kept."""
-    count = len(network.spec.segments(layers))
-    return Limits(False, (2**62,) * count, (0,) * count, pixels)
+    segments = network.spec.segments(layers)
+    return Limits(False, tuple(int(MAX_ELEMENTS / _widest(s)) for s in segments), (0,) * len(segments), pixels)

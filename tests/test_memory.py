@@ -11,7 +11,7 @@ from conftest import picture
 
 from style_transfer import engine, memory
 from style_transfer.config import Settings
-from style_transfer.errors import MemoryLimitError
+from style_transfer.errors import MemoryLimitError, SettingsError
 from style_transfer.networks import VGG19
 from style_transfer.networks.graph import Network
 from style_transfer.sweep import UNLIMITED, Limits, Sweep
@@ -91,6 +91,21 @@ def test_a_picture_on_the_host_comes_to_the_same(make_network: MakeNetwork, monk
     here = run(network, tile="32")[-1]
     assert here.average.value().device.type == "cpu"
     assert torch.allclose(here.image(), there.image(), atol=1e-3)
+
+
+def test_no_feature_map_has_2_to_the_31_elements(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network.__new__(Network)
+    network.spec, network.devices = VGG19, (torch.device("cuda:0"),)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**15)
+    monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(1500.0, 1100.0, 1e-6))
+    assert engine.plan_for([network], (4096, 7000), Settings()).limits == UNLIMITED
+    size = (8192, 12288)
+    for settings in (Settings(), Settings(tile="30000")):
+        sweep = Sweep([network], size, LAYERS, engine.plan_for([network], size, settings).limits)
+        for part in sweep.parts:
+            assert max(tile.read.area for hand in part.tiles for tile in hand) * memory._widest(part.segment) < 2**31
+    with pytest.raises(SettingsError, match="more than 2.31 elements; take --tile auto"):
+        engine.plan_for([network], size, Settings(tile="off"))
 
 
 def test_a_limit_makes_tiles_and_the_same_picture(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
