@@ -192,9 +192,9 @@ def plan(
     """
     key = tuple(sorted(layers))
     area = size[0] * size[1] // hands
-    if hands == 1 and indexable(network, key, size):
-        if area * _bound(network, key) <= budget or area * cost(network, (key, False, 0)).peak <= budget:
-            return UNLIMITED
+    possible = hands == 1 and indexable(network, key, size)
+    if possible and (area * _bound(network, key) <= budget or area * cost(network, (key, False, 0)).peak <= budget):
+        return UNLIMITED
     segments = network.spec.segments(key)
     prices = costs(network, key)
     stored = 0.0  # outputs of segments and their gradients, for the whole picture
