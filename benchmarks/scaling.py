@@ -95,10 +95,9 @@ def check(args: argparse.Namespace) -> None:
     rate = base = 0.0
     for run in args.runs:
         side, ranks = run.split(":")
-        # the limit is raised for one process of a size that fits in it anyway, so that the first run is untiled
         found = measure(args, side, args.limit, 2, 1, int(ranks))
         width, height = map(int, found["size"].split("x"))
-        tiled = max(found["tiles"]) > int(ranks)
+        tiled = max(found["tiles"]) > 1
         wanted = predict((height, width), int(ranks), tiled=tiled)
         peak = max(found["peaks"])
         if not rate:
@@ -115,14 +114,14 @@ def check(args: argparse.Namespace) -> None:
 
 def draw(args: argparse.Namespace) -> None:
     """Print what GPUs would take."""
-    print("| ranks | tiled | TFLOP a rank | state a rank, GB | MB sent a rank | seconds computing | sending |")
+    print("| ranks | graphs kept | TFLOP a rank | state a rank, GB | MB sent a rank | seconds computing | sending |")
     print("|---|---|---|---|---|---|---|")
     width, height = map(int, args.draw.split("x"))
     for ranks in args.ranks:
         for tiled in (True, False):
             found = predict((height, width), ranks, tiled=tiled)
             print(
-                f"| {ranks} | {'yes' if tiled else 'no'} | {found.flops / 1e12:.1f} | {found.state / 1e9:.2f} "
+                f"| {ranks} | {'no' if tiled else 'yes'} | {found.flops / 1e12:.1f} | {found.state / 1e9:.2f} "
                 f"| {found.sent / 1e6:.0f} | {found.flops / args.rate:.2f} | {found.sent / args.link:.3f} |"
             )
 

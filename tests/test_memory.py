@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 
 import psutil
@@ -91,6 +94,25 @@ def test_a_picture_on_the_host_comes_to_the_same(make_network: MakeNetwork, monk
     here = run(network, tile="32")[-1]
     assert here.average.value().device.type == "cpu"
     assert torch.allclose(here.image(), there.image(), atol=1e-3)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_is_used_again() -> None:
+    """In a process of its own: pages that the system hands out, and clears, while tensors of 40 MB come and go."""
+    program = """
+import resource, sys, torch
+from style_transfer import memory
+memory.keep_freed(sys.argv[1] == "keep")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(10_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    kept, given = (
+        int(subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True, check=True).stdout)
+        for word in ("keep", "give")
+    )
+    assert kept < given / 4
 
 
 def test_no_feature_map_has_2_to_the_31_elements(monkeypatch: pytest.MonkeyPatch) -> None:
