@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from . import memory
+from . import allocator, memory
 from .config import INITS, Settings, parse_bytes
 from .devices import resolve
 from .distributed import LOCAL, Group, Rows
@@ -313,7 +313,7 @@ class _Workshop:
         self.networks, self.stage, self.group = networks, stage, group
         plan = choose_plan(networks, stage.size, settings, group)
         self.limits, self.home = plan.limits, plan.home(networks[0])
-        memory.keep_freed(plan.limits.whole)
+        allocator.keep_freed(plan.limits.whole)
 
     def attempt(self, work: Callable[[Limits], T]) -> T:
         """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times."""

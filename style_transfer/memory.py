@@ -7,7 +7,6 @@ its graph holds are taken per cell. Both grow in proportion to the cells.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import gc
 import math
@@ -22,6 +21,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from . import allocator
 from .config import Settings
 from .networks.graph import Network
 from .networks.spec import Segment
@@ -30,11 +30,10 @@ from .sweep import UNLIMITED, Limits, Sweep
 
 SHARE = 0.85
 """The part of the memory that is free which a plan may use if no limit is given."""
-RESERVE = 0.9
+RESERVE = 0.8
 """The part of what is left for tiles that a plan uses; allocators round up, and libraries hold some memory of their own."""
 MAX_ELEMENTS = 0.9 * 2**31
 """The most elements of a feature map: past 2^31 accelerators raise errors, or return wrong numbers."""
-M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
 PROBE_CELLS = 96
 GUESS = 3.0
 """The peak as a multiple of what a graph holds, until it has been measured: more than was ever seen."""
@@ -83,6 +82,7 @@ def ran_out(error: BaseException) -> bool:
 def release() -> None:
     """Give back memory that nothing uses any more."""
     gc.collect()
+    allocator.trim()
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
 
@@ -100,19 +100,6 @@ def smaller(limits: Limits, size: Size, network: Network) -> Limits:
         return Limits(False, limits.areas, (0,) * len(limits.keep), limits.side)
     side = limits.side and max(1, limits.side * 2 // 3)
     return Limits(False, tuple(max(1, area // 2) for area in limits.areas), limits.keep, side)
-
-
-def keep_freed(keep: bool) -> None:
-    """Tell the C library whether to keep freed memory for the next step, or to give large blocks back to the system at once.
-
-    Every step frees and takes the same tensors, and the system clears each page it hands out: an eighth of a step with the
-    built-in network on a CPU. Only glibc can be told; the numbers of the second case are those it arrives at by itself.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(M_MMAP_THRESHOLD, 2**30 if keep else 2**25)
-            mallopt(M_TRIM_THRESHOLD, 2**30 if keep else 2**26)
 
 
 def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str, itemsize: int = 4) -> int:
@@ -178,6 +165,7 @@ def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Co
         start = time.perf_counter()
         _, held = _probe(network, segment, cells)
         seconds = time.perf_counter() - start
+    allocator.trim()
     kept = held / cells**2
     # memory that an allocator had already is not seen as a rise; a graph and one gradient of its largest tensor are the least
     peak = max(high[0] / cells**2 if high else kept * GUESS, kept * 1.3)

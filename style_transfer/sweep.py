@@ -11,9 +11,6 @@ gradient on the way back. Segments have small reaches of their own, so their til
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from . import allocator
 from .distributed import LOCAL, Group, Rows
 from .losses import Stats
 from .networks.graph import Network
@@ -288,9 +286,8 @@ def add(total: dict[str, Stats], more: Mapping[str, Stats]) -> None:
 
 def _trim(part: Part) -> None:
     """Before many tiles, give the system back what the C library keeps of the last segment's, in blocks of other sizes."""
-    if sum(map(len, part.tiles)) > len(part.tiles) and sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-            ctypes.CDLL(None).malloc_trim(0)
+    if sum(map(len, part.tiles)) > len(part.tiles):
+        allocator.trim()
 
 
 def _join(bands: Sequence[tuple[Box, Tensor]], like: Tensor) -> Tensor:

@@ -101,10 +101,10 @@ def test_freed_memory_is_used_again() -> None:
     """In a process of its own: pages that the system hands out, and clears, while tensors of 40 MB come and go."""
     program = """
 import resource, sys, torch
-from style_transfer import memory
-memory.keep_freed(sys.argv[1] == "keep")
+from style_transfer import allocator
+allocator.keep_freed(sys.argv[1] == "keep")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+for _ in range(40):
     torch.ones(10_000_000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
