@@ -236,10 +236,14 @@ def stylize(
 
 @dataclass(frozen=True)
 class Plan:
-    """How a size is worked on: what a device takes on at a time, and whether what grows with the picture is on the host."""
+    """How a size is worked on: what a device takes on at a time, and whether what grows with the picture is on the host.
+
+    `roomy` says that there is memory to waste.
+    """
 
     limits: Limits
     host: bool = False
+    roomy: bool = False
 
     def home(self, network: Network) -> torch.device:
         """Return where the picture, its gradient, the optimizer's state, the average and the targets are."""
@@ -274,7 +278,7 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
             raise SettingsError(
                 f"--tile off cannot work on {size[1]}x{size[0]}: its feature maps have more than 2^31 elements; take --tile auto"
             )
-        return Plan(UNLIMITED)
+        return Plan(UNLIMITED, roomy=settings.memory is None)
     if settings.tile != "auto":
         return Plan(memory.tiles_of(int(settings.tile), network, layers))
     device = network.devices[0]
@@ -292,7 +296,7 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
     if room >= state * 1.02:
         found = limits(room - state, host=False)
         if device.type == "cpu" or not memory.cramped(found, network, layers):
-            return Plan(found)
+            return Plan(found, roomy=found.whole and size[0] * size[1] * memory.bound(network, layers) <= room - state)
     if device.type != "cpu":
         place, room_there = torch.device("cpu"), memory.SHARE * memory.free_bytes(torch.device("cpu"))
         # beside the state: the outputs of segments and their gradients, 32 bytes a pixel
@@ -313,7 +317,7 @@ class _Workshop:
         self.networks, self.stage, self.group = networks, stage, group
         plan = choose_plan(networks, stage.size, settings, group)
         self.limits, self.home = plan.limits, plan.home(networks[0])
-        allocator.keep_freed(plan.limits.whole)
+        allocator.keep_freed(plan.roomy)
 
     def attempt(self, work: Callable[[Limits], T]) -> T:
         """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times."""

@@ -196,7 +196,7 @@ def plan(
     key = tuple(sorted(layers))
     area = size[0] * size[1] // hands
     possible = hands == 1 and indexable(network, key, size)
-    if possible and (area * _bound(network, key) <= budget or area * cost(network, (key, False, 0)).peak <= budget):
+    if possible and (area * bound(network, key) <= budget or area * cost(network, (key, False, 0)).peak <= budget):
         return UNLIMITED
     segments = network.spec.segments(key)
     prices = costs(network, key)
@@ -252,7 +252,7 @@ def cramped(limits: Limits, network: Network, layers: Collection[str]) -> bool:
     return not limits.whole and any(area < wanted / 2 for area, wanted in zip(limits.areas, good, strict=True))
 
 
-def _bound(network: Network, layers: tuple[str, ...]) -> float:
+def bound(network: Network, layers: Collection[str]) -> float:
     """Return more bytes per pixel than the network can cost, without a measurement, for pictures that are small anyway."""
     (segment,) = network.spec.segments(layers, cut=False)
     stride, total = 1, 0.0
