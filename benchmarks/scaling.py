@@ -14,6 +14,7 @@ import argparse
 import math
 from dataclasses import dataclass
 
+import torch
 from tiling import measure
 
 from style_transfer.config import Settings
@@ -82,9 +83,9 @@ def predict(size: Size, ranks: int, *, tiled: bool) -> Prediction:
 
 
 def _shape_only() -> Network:
-    """Return an object that has only what `state_bytes` asks of a network: its spec."""
+    """Return an object that has only what `state_bytes` asks of a network: its spec and the type of its features."""
     network = Network.__new__(Network)
-    network.spec = VGG
+    network.spec, network.features = VGG, torch.float32
     return network
 
 

@@ -272,6 +272,8 @@ class Run:
             for remark in remarks:
                 self._note(remark)
         loaded = networks.place(job.weights, self.settings, chosen)
+        if self.settings.precision == "auto" and loaded[0].precision != "fp32" and not self.group.rank:
+            self._note(f"the network works in {loaded[0].precision} on {chosen[0]}; --precision chooses")
         if self.options.dry_run:
             return 0 if self.group.rank else self._dry_run(loaded, job.stages)
         self.recipe = self._recipe(loaded, job.stages)
@@ -377,6 +379,7 @@ class Run:
             "content": described(self.content_path),
             "styles": [described(path) for path in self.style_paths],
             "network": {"name": network.spec.name, "weights": network.source, "note": network.note},
+            "precision": network.precision,
             "devices": self._devices(loaded),
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},

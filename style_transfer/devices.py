@@ -1,8 +1,12 @@
-"""Which devices there are, and whether they compute right."""
+"""Which devices there are, whether they compute right, and in which precision they are fast."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +15,26 @@ from torch import Tensor
 from .errors import DeviceError, SettingsError, near_miss
 
 SELF_TEST_TOLERANCE = 2e-2
+REDUCED_TOLERANCE = 5e-2
+"""How far gradients in reduced precision may be off: bfloat16 rounds to 0.4 %, and errors of many values average out."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a network works in: the type of its features, and whether a GPU may round float32 factors to TF32."""
+
+    name: str
+    dtype: torch.dtype
+    tf32: bool = False
+
+
+PRECISIONS = {
+    "fp32": Precision("fp32", torch.float32),
+    "tf32": Precision("tf32", torch.float32, tf32=True),
+    "bf16": Precision("bf16", torch.bfloat16),
+    "fp16": Precision("fp16", torch.float16),
+}
+"""By `Settings.precision`."""
 
 
 def available() -> tuple[str, ...]:
@@ -22,24 +46,84 @@ def available() -> tuple[str, ...]:
     return (*names, "cpu")
 
 
-def gradient_error(device: torch.device) -> float:
+@contextlib.contextmanager
+def float32_math(device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """Within the block a GPU's convolutions round float32 to TF32, or do not; torch's default is that they do."""
+    if device.type != "cuda":
+        yield
+        return
+    conv: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = conv.fp32_precision
+    conv.fp32_precision = "tf32" if tf32 else "ieee"
+    try:
+        yield
+    finally:
+        conv.fp32_precision = before
+
+
+def gradient_error(device: torch.device, features: torch.dtype = torch.float32) -> float:
     """Return the relative error of a small network's gradient on `device` against the CPU in float64.
 
-    The network has what this program uses: replicate padding, convolutions, ReLU, average pooling and a Gram matrix.
+    The network has what this program uses: replicate padding, convolutions, ReLU, average pooling and a Gram matrix. Its
+    features are of the type `features` after the first convolution.
     """
 
-    def gradient(device: torch.device, dtype: torch.dtype) -> Tensor:
+    def gradient(device: torch.device, dtype: torch.dtype, features: torch.dtype) -> Tensor:
         random = torch.Generator().manual_seed(0)
         image = torch.rand(1, 3, 33, 47, generator=random).to(device, dtype).requires_grad_()
         first = (torch.randn(16, 3, 3, 3, generator=random) / 5).to(device, dtype)
-        second = (torch.randn(32, 16, 3, 3, generator=random) / 12).to(device, dtype)
-        x = F.relu(F.conv2d(F.pad(image, (1, 1, 1, 1), "replicate"), first))
-        x = F.relu(F.conv2d(F.avg_pool2d(x, 2) * 2, second, padding=1)).flatten(2)[0]
+        second = (torch.randn(32, 16, 3, 3, generator=random) / 12).to(device, features)
+        x = F.relu(F.conv2d(F.pad(image, (1, 1, 1, 1), "replicate"), first)).to(features)
+        x = F.relu(F.conv2d(F.avg_pool2d(x, 2) * 2, second, padding=1)).flatten(2)[0].to(dtype)
         (grad,) = torch.autograd.grad((x @ x.mT / x.shape[1]).square().sum(), image)
         return grad.cpu().to(torch.float64)
 
-    exact = gradient(torch.device("cpu"), torch.float64)
-    return float((gradient(device, torch.float32) - exact).norm() / exact.norm())
+    exact = gradient(torch.device("cpu"), torch.float64, torch.float64)
+    return float((gradient(device, torch.float32, features) - exact).norm() / exact.norm())
+
+
+def choose_precision(wanted: str, devices: Sequence[torch.device]) -> Precision:
+    """Return the precision that `Settings.precision` asks for on all of `devices`.
+
+    `auto` is bfloat16 on GPUs that have it (compute capability 8.0 and later, ROCm, XPU), float16 on those of 7.0 and later,
+    if a gradient comes out right in it, and float32 elsewhere. So it is on CPUs: bfloat16 is for the asking there. Raises
+    `DeviceError` if a device cannot work in the precision that is named.
+    """
+    distinct = tuple(dict.fromkeys(devices))
+    if wanted == "auto":
+        names = {_fast(device) for device in distinct}
+        chosen = PRECISIONS[names.pop() if len(names) == 1 else "fp32"]
+        return PRECISIONS["fp32"] if any(_unfit(device, chosen) for device in distinct) else chosen
+    chosen = PRECISIONS[wanted]
+    for device in distinct:
+        if problem := _unfit(device, chosen):
+            raise DeviceError(f"--precision {wanted} {problem} on {device}; take fp32, or leave it at auto")
+    return chosen
+
+
+def _fast(device: torch.device) -> str:
+    """Return the name of the precision that a device is fast in by what it can do."""
+    if device.type == "xpu":
+        return "bf16"
+    if device.type != "cuda":
+        return "fp32"
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+
+
+@functools.cache
+def _unfit(device: torch.device, precision: Precision) -> str | None:
+    """Return why a device cannot work in a precision, or None."""
+    if precision.tf32 and device.type != "cuda":
+        return "is not there"
+    if precision.dtype == torch.float32:
+        return None
+    try:
+        error = gradient_error(device, precision.dtype)
+    except (RuntimeError, NotImplementedError) as failure:
+        return f"does not work ({str(failure).splitlines()[0][:200]})"
+    return None if error < REDUCED_TOLERANCE else f"gives wrong gradients (relative error {error:.1e})"
 
 
 def resolve(names: Sequence[str] | None) -> tuple[tuple[torch.device, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -88,10 +88,37 @@ def _flat(features: Tensor, window: Window | None) -> Tensor:
     return _inside(features, window).flatten(2)[0]
 
 
+def _wide(x: Tensor) -> Tensor:
+    """Return a tensor in float32 if it is in less."""
+    return x.float() if x.dtype.itemsize < 4 else x
+
+
+def gram(x: Tensor) -> Tensor:
+    """Return x x^T of features (C, n) as (C, C), in float32 if they are in less, without a copy of them that stays."""
+    result: Tensor = _Gram.apply(x) if x.dtype.itemsize < 4 else x @ x.mT
+    return result
+
+
+class _Gram(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        if x.is_cuda:
+            product: Tensor = torch.mm(x, x.mT, out_dtype=torch.float32)
+            return product
+        wide: Tensor = x.float()
+        return wide @ wide.mT
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        x: Tensor = ctx.saved_tensors[0]
+        return (grads[0] + grads[0].mT).to(x.dtype) @ x
+
+
 def _difference(features: Tensor, target: Tensor, first: int, window: Window | None) -> Tensor:
     """Return the window's cells less the same cells of a target (1, C, H, W) of the whole, from row `first` on."""
     part = target if window is None else target[window.place.higher(first).index]
-    return _inside(features, window) - part.to(features.device)
+    return _wide(_inside(features, window)) - _wide(part.to(features.device))
 
 
 class ContentLoss:
@@ -139,7 +166,7 @@ class GramLoss:
     def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum over cells of f f^T, (C, C)."""
         x = _flat(features, window)
-        return Stats({"gram": x @ x.mT}, x.shape[1])
+        return Stats({"gram": gram(x)}, x.shape[1])
 
     def score(self, total: Stats) -> Tensor:
         """Return the scaled squared error of the Gram matrix to the target."""
@@ -165,7 +192,7 @@ class WassersteinLoss:
     def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums over cells of f, (C,), and of f f^T, (C, C)."""
         x = _flat(features, window)
-        return Stats({"mean": x.sum(1), "second": x @ x.mT}, x.shape[1])
+        return Stats({"mean": _wide(x).sum(1), "second": gram(x)}, x.shape[1])
 
     @staticmethod
     def _gaussian(means: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

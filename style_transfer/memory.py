@@ -107,7 +107,7 @@ def state_bytes(network: Network, size: Size, content_layers: Collection[str], o
     pictures = {"adam": 2, "lbfgs": 2 * 10 + 4}[optimizer] + 3
     pixels = size[0] * size[1]
     targets = sum(network.spec.channels[layer] / network.spec.strides[layer] ** 2 for layer in content_layers)
-    return round(pixels * itemsize * (3 * pictures + targets))
+    return round(pixels * (itemsize * 3 * pictures + network.features.itemsize * targets))
 
 
 def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]:
@@ -122,7 +122,10 @@ def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]
         return x
 
     channels = 3 if segment.first else next(step.inputs for step in segment.steps if hasattr(step, "inputs"))
-    x = torch.rand(1, channels, cells, cells, device=network.devices[0], dtype=network.dtype).requires_grad_()
+    x = torch.rand(
+        1, channels, cells, cells, device=network.devices[0], dtype=network.dtype if segment.first else network.features
+    )
+    x.requires_grad_()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
         features, output = network.run(segment, x)
         total = output.sum() + sum(f.flatten(2)[0].mm(f.flatten(2)[0].mT).sum() for f in features.values())
@@ -207,7 +210,7 @@ def plan(
     for segment in segments:
         sizes.append(shape[0] * shape[1])
         shape = shape[0] // segment.geometry.stride, shape[1] // segment.geometry.stride
-        stored += 0 if segment.last or host else 2 * 4 * segment.channels * shape[0] * shape[1] / hands
+        stored += 0 if segment.last or host else 2 * network.features.itemsize * segment.channels * shape[0] * shape[1] / hands
     room = budget - stored
     work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
     areas = [max(1.0, min(work / c.peak, MAX_ELEMENTS / _widest(s))) for c, s in zip(prices, segments, strict=True)]
@@ -287,7 +290,7 @@ def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits
         held += max(sum(tile.read.area for tile in tiles if tile in part.kept) for tiles in part.tiles) * price.kept
         work = max(work, max(tile.read.area for tiles in part.tiles for tile in tiles) * price.peak)
         if not part.segment.last and not host:
-            held += 2 * 4 * part.segment.channels * math.prod(part.output_size)
+            held += 2 * network.features.itemsize * part.segment.channels * math.prod(part.output_size)
     state = 0 if host else state_bytes(network, size, settings.content_layers, settings.optimizer)
     peak = state + max(work, held) if limits.whole else state + work + held
     return Estimate(sweep.tiles, round(used_bytes(network.devices[0]) + peak), slowest)

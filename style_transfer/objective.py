@@ -118,7 +118,7 @@ class Objective:
         for layer in layers:
             first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer])
             shape = (1, spec.channels[layer], last - first, self.size[1] // spec.strides[layer])
-            targets[layer] = content.new_empty(shape), first
+            targets[layer] = content.new_empty(shape, dtype=self.networks[0].features), first
 
         def put(layer: str, features: Tensor, window: Window) -> None:
             target, first = targets[layer]

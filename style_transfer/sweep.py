@@ -11,6 +11,7 @@ gradient on the way back. Segments have small reaches of their own, so their til
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ class Sweep:
         self.picture = PICTURE in layers
         self.parts = tuple(self._plan([layer for layer in layers if layer != PICTURE], limits))
         self._kept: dict[tuple[int, Tile], _Run] = {}
+        # float16 holds nothing below 6e-8: gradients on their way back are as much larger as a picture has cells of 4 x 4
+        self._scale = 2.0 ** round(math.log2(size[0] * size[1] / 16)) if networks[0].features == torch.float16 else 1.0
 
     def _plan(self, layers: Collection[str], limits: Limits) -> Iterator[Part]:
         size, hands, side = self.size, len(self.networks), limits.side
@@ -168,7 +171,8 @@ class Sweep:
             output = None
             if not part.segment.last:
                 first, last = part.output_bands[self.group.rank]
-                output = source.new_empty(1, part.segment.channels, last - first, part.output_size[1])
+                shape = (1, part.segment.channels, last - first, part.output_size[1])
+                output = source.new_empty(shape, dtype=self.networks[0].features)
             self._each(lambda hand, p=part, s=source, o=output: self._measure(p, hand, s, o, measure, keep, totals[hand]))  # type: ignore[misc]
             if output is not None:
                 own = output
@@ -219,7 +223,7 @@ class Sweep:
             read = _join([(band[0].higher(first), band[1]) for band in bands if band is not None], source)
             behind = self.group.fold(read, part.bands, part.wanted)
         assert behind is not None
-        return behind
+        return behind if self._scale == 1 else behind / self._scale
 
     def _back(
         self, part: Part, hand: int, source: Tensor, behind: Tensor | None, measure: Measure, weights: Weights
@@ -233,7 +237,7 @@ class Sweep:
         for tile in tiles:
             done = self._kept.pop((part.index, tile), None) or self._run(part, hand, tile, source, measure, graph=True)
             scalars = [
-                (value * weights[name][key].to(value.device)).sum()
+                (value * (self._scale * weights[name][key]).to(value.device)).sum()
                 for name, stats in done.stats.items()
                 for key, value in stats.sums.items()
                 if value.requires_grad
@@ -272,6 +276,10 @@ class Sweep:
 
     def _each(self, work: Callable[[int], T]) -> list[T]:
         """Return what `work` returns for each device, all at once in a thread each."""
+        with self.networks[0].float32_math():
+            return self._threads(work)
+
+    def _threads(self, work: Callable[[int], T]) -> list[T]:
         if len(self.networks) == 1:
             return [work(0)]
         with ThreadPoolExecutor(len(self.networks)) as pool:

@@ -36,7 +36,7 @@ def run(network: Network, **about: object) -> list[engine.Iterate]:
 
 def test_state_is_at_most_100_bytes_a_pixel_for_vgg19() -> None:
     network = Network.__new__(Network)
-    network.spec = VGG19
+    network.spec, network.features = VGG19, torch.float32
     assert memory.state_bytes(network, (3072, 4096), ("relu4_2",), "adam") == 3072 * 4096 * (60 + 32)
 
 
@@ -68,7 +68,7 @@ def test_plans_stay_within_their_budget(hands: int, tiny: Network) -> None:
 
 def test_the_picture_moves_to_the_host_where_a_device_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network.__new__(Network)
-    network.spec, network.devices = VGG19, (torch.device("cuda:0"),)
+    network.spec, network.features, network.devices = VGG19, torch.float32, (torch.device("cuda:0"),)
     free = {"cuda": 24e9, "cpu": 64e9}
     monkeypatch.setattr(memory, "free_bytes", lambda device: int(free[device.type]))
     monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(1500.0, 1100.0, 1e-6))
@@ -117,7 +117,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def test_no_feature_map_has_2_to_the_31_elements(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network.__new__(Network)
-    network.spec, network.devices = VGG19, (torch.device("cuda:0"),)
+    network.spec, network.features, network.devices = VGG19, torch.float32, (torch.device("cuda:0"),)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10**15)
     monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(1500.0, 1100.0, 1e-6))
     assert engine.plan_for([network], (4096, 7000), Settings()).limits == UNLIMITED

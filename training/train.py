@@ -200,7 +200,7 @@ class Training:
             self.gallery = Gallery(seed + self.state.step, gallery)
         self.teachers = {
             p: Network(VGG19, on_device, pooling=p, devices=(self.device,),
-                       precision=torch.bfloat16 if self.device.type == "cuda" else None)
+                       features=torch.bfloat16 if self.device.type == "cuda" else None)
             for p in POOLINGS
         }  # fmt: skip
         self.random = np.random.default_rng(seed + self.state.step)

@@ -73,14 +73,19 @@ def fetch(settings: Settings, *, progress: bool = False, say: Callable[[str], ob
 
 
 def place(weights: Weights, settings: Settings, devices: Sequence[torch.device]) -> tuple[Network, ...]:
-    """Return the network, ready to run, on each of `devices`, or once over all of them with `sharding="layers"`."""
+    """Return the network, ready to run, on each of `devices`, or once over all of them with `sharding="layers"`.
+
+    Raises `DeviceError` if one of them cannot work in `settings.precision`.
+    """
+    from ..devices import choose_precision
     from .graph import Network
 
+    precision = choose_precision(settings.precision, devices)
     groups = [devices] if settings.sharding == "layers" else [[device] for device in devices]
     return tuple(
         Network(
             weights.spec, weights.state, pooling=settings.pooling, devices=group, split=settings.split_layers,
-            source=weights.source, note=weights.note,
+            features=precision.dtype, tf32=precision.tf32, source=weights.source, note=weights.note,
         )
         for group in groups
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..devices import float32_math
 from .spec import Conv, NetworkSpec, Segment
 
 
@@ -36,8 +38,8 @@ class Network:
 
     `state` holds the tensors `networks.weights.check` returns. With several devices, the layers in `split` are where the
     second and later ones begin (where memory balances, if left out). `dtype` is that of the pictures; all but the first
-    convolution run in `precision`, a lower one if given, and so do the features. `source` says where the weights come from,
-    `note` what the user should know of them.
+    convolution run in `features`, a lower one if given, which is the type of all features. `tf32` lets a GPU round float32.
+    `source` says where the weights come from, `note` what the user should know of them.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class Network:
         devices: Sequence[torch.device] = (torch.device("cpu"),),
         split: Sequence[str] | None = None,
         dtype: torch.dtype = torch.float32,
-        precision: torch.dtype | None = None,
+        features: torch.dtype | None = None,
+        tf32: bool = False,
         source: str = "",
         note: str | None = None,
     ) -> None:
@@ -66,7 +69,8 @@ class Network:
         self._weights: dict[str, tuple[Tensor, Tensor]] = {}
         starts = list(split if split is not None else spec.shares(len(self.devices)))
         device, later = self.devices[0], list(self.devices[1:])
-        self._precision = precision or dtype
+        self.features = features or dtype
+        self.tf32 = tf32
         kind = dtype
         for step in spec.steps:
             if starts and starts[0] in (step.name, *step.layers):
@@ -76,7 +80,24 @@ class Network:
             if isinstance(step, Conv):
                 weight, bias = (state[f"{step.key}.{part}"].to(device=device, dtype=kind) for part in ("weight", "bias"))
                 self._weights[step.name] = weight, bias
-                kind = self._precision
+                if self._last_channels(device):
+                    weight = weight.contiguous(memory_format=torch.channels_last)
+                    self._weights[step.name] = weight, bias
+                kind = self.features
+
+    @property
+    def precision(self) -> str:
+        """The name of what the network works in, as in `Settings.precision`, or fp64."""
+        names = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+        return "tf32" if self.tf32 else names[self.features]
+
+    def _last_channels(self, device: torch.device) -> bool:
+        """Say whether tensors on a device have their channels last in memory, as tensor cores want them."""
+        return device.type == "cuda" and (self.tf32 or self.features.itemsize < 4)
+
+    def float32_math(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which this network's convolutions, forward and backward, compute as it wants."""
+        return float32_math(self.devices[0], tf32=self.tf32)
 
     @property
     def storages(self) -> frozenset[int]:
@@ -99,14 +120,15 @@ class Network:
             x = F.pad((x - self._mean) / self._std, (1, 1, 1, 1), "replicate")
             padding = 0
         for step in segment.steps:
-            x = x.to(self._place[step.name])
+            device = self._place[step.name]
+            x = x.to(device, memory_format=torch.channels_last if self._last_channels(device) else torch.preserve_format)
             if isinstance(step, Conv):
                 before, after = step.layers
                 x = F.conv2d(x, *self._weights[step.name], padding=padding)
                 padding = 1
                 if before in segment.strides:
                     features[before] = x
-                x = F.relu(x, inplace=before not in segment.strides).to(self._precision)
+                x = F.relu(x, inplace=before not in segment.strides).to(self.features)
                 if after in segment.strides:
                     features[after] = x
             else:

@@ -1,0 +1,115 @@
+"""Reduced precision: gradients stay near those of float32, statistics are float32, and what cannot be is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import picture
+from torch import Tensor
+
+from style_transfer import devices
+from style_transfer.config import Settings
+from style_transfer.engine import stylize
+from style_transfer.errors import DeviceError
+from style_transfer.losses import GramLoss, Stats, gram
+from style_transfer.networks.graph import Network
+from style_transfer.objective import Objective
+from style_transfer.sweep import UNLIMITED, Limits, Sweep
+from style_transfer.tiling import Window
+
+MakeNetwork = Callable[..., Network]
+CPU = torch.device("cpu")
+LOW = [torch.bfloat16, torch.float16]
+NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+def evaluate(network: Network, limits: Limits = UNLIMITED, loss: str = "gram") -> tuple[float, Tensor]:
+    content, style, image = (picture(seed, 96, 128, torch.float32) for seed in (1, 2, 3))
+    found = Objective([network], content, [style], Settings(style_loss=loss), limits).evaluate(image)
+    assert image.grad is not None and image.grad.dtype == torch.float32 and found.loss.dtype == torch.float32
+    return float(found.loss), image.grad
+
+
+@pytest.mark.parametrize("loss", ["gram", "wasserstein"])
+@pytest.mark.parametrize("features", LOW)
+def test_gradients_stay_near_those_of_float32(features: torch.dtype, loss: str, make_network: MakeNetwork) -> None:
+    exact, gradient = evaluate(make_network(), loss=loss)
+    found, rough = evaluate(make_network(features=features), loss=loss)
+    tolerance = {torch.bfloat16: 0.1, torch.float16: 0.02}[features]
+    assert found == pytest.approx(exact, rel=tolerance / 5)
+    assert 1e-5 < float((rough - gradient).norm() / gradient.norm()) < tolerance
+
+
+@pytest.mark.parametrize("features", LOW)
+def test_tiles_come_to_the_same_in_reduced_precision(features: torch.dtype, make_network: MakeNetwork) -> None:
+    network = make_network(features=features)
+    whole, gradient = evaluate(network)
+    tiled, pieces = evaluate(network, Limits(False, (60 * 70, 24 * 24), (0, 0)))
+    assert tiled == pytest.approx(whole, rel=0.01)
+    assert float((pieces - gradient).norm() / gradient.norm()) < 0.1
+
+
+@pytest.mark.parametrize("limits", [UNLIMITED, Limits(False, (60 * 70, 24 * 24), (0, 0))])
+def test_float16_keeps_gradients_that_are_too_small_for_it(limits: Limits, make_network: MakeNetwork) -> None:
+    """Weights of 1e-9, as at print size, are zero in float16 by themselves."""
+
+    def measure(layer: str, x: Tensor, window: Window) -> dict[str, Stats]:
+        return {layer: GramLoss.measure(x, window)}
+
+    found = []
+    for network in (make_network(), make_network(features=torch.float16)):
+        sweep = Sweep([network], (192, 224), ["relu1_1", "relu4_1"], limits)
+        stats, sources = sweep.measure(picture(3, 192, 224, torch.float32), measure)
+        weights = {layer: {"gram": torch.full_like(stats[layer].sums["gram"], 1e-9)} for layer in stats}
+        found.append(sweep.gradient(sources, measure, weights))
+    assert float((found[1] - found[0]).norm() / found[0].norm()) < 0.02
+
+
+@pytest.mark.parametrize("features", LOW)
+def test_sums_of_many_features_are_float32(features: torch.dtype) -> None:
+    """In bfloat16 itself a sum of 40000 ones stops at 256."""
+    x = torch.ones(3, 40_000, dtype=features).requires_grad_()
+    found = gram(x)
+    assert found.dtype == torch.float32 and torch.equal(found, torch.full((3, 3), 40_000.0))
+    (gradient,) = torch.autograd.grad((found * torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 0.5]])).sum(), x)
+    assert torch.equal(gradient[:, 0], torch.tensor([4.0, 4.0, 1.0], dtype=features))
+
+
+@pytest.mark.parametrize("features", LOW)
+def test_a_run_ends_within_a_percent_of_float32(features: torch.dtype, make_network: MakeNetwork) -> None:
+    content, style = picture(1, 64, 80, torch.float32), picture(2, 64, 80, torch.float32)
+    settings = Settings(min_scale=60, end_scale="80", initial_iterations=60, iterations=60)
+    ends = []
+    for network in (make_network(), make_network(features=features)):
+        for iterate in stylize(content, [style], settings, networks=[network]):
+            last = iterate
+        ends.append(float(last.loss))
+    assert ends[1] == pytest.approx(ends[0], rel=0.01)
+
+
+def test_auto_is_float32_where_nothing_else_is_fast() -> None:
+    assert devices.choose_precision("auto", [CPU]).name == "fp32"
+    assert devices.choose_precision("bf16", [CPU, CPU]).dtype == torch.bfloat16
+
+
+def test_a_precision_that_a_device_has_not_or_gets_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match="--precision tf32 is not there on cpu; take fp32"):
+        devices.choose_precision("tf32", [CPU])
+    monkeypatch.setattr(devices, "gradient_error", lambda device, features: 0.4)
+    devices._unfit.cache_clear()
+    try:
+        with pytest.raises(DeviceError, match="--precision bf16 gives wrong gradients .relative error 4.0e-01. on cpu"):
+            devices.choose_precision("bf16", [CPU])
+        monkeypatch.setattr(devices, "_fast", lambda device: "bf16")
+        assert devices.choose_precision("auto", [CPU]).name == "fp32"
+    finally:
+        devices._unfit.cache_clear()
+
+
+def test_auto_takes_what_the_device_is_fast_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_fast", lambda device: "bf16")
+    assert devices.choose_precision("auto", [CPU]).name == "bf16"
+    monkeypatch.setattr(devices, "_fast", lambda device: "bf16" if device.index else "fp32")
+    assert devices.choose_precision("auto", [CPU, torch.device("cpu", 1)]).name == "fp32"
