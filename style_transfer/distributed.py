@@ -33,6 +33,8 @@ SILENCE_SECONDS = 40
 """How long a rank may be silent before it counts as dead; a death is then known everywhere within a minute."""
 MEETING_TIME = timedelta(minutes=5)
 """How long ranks wait for each other at the start."""
+QUESTION_TIME = timedelta(seconds=10)
+"""How long the store has to answer a pulse."""
 WORKING_TIME = timedelta(days=1)
 """How long a rank waits for the work of another that is alive: iterations at print sizes take minutes."""
 
@@ -268,7 +270,9 @@ def joined(devices: Sequence[str] | None = None, exit_code: int = 9) -> Iterator
     store, rank, size = next(rendezvous("env://", timeout=MEETING_TIME))
     backend = "nccl" if place.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WORKING_TIME)
-    pulse = Pulse(store, rank, size, end)
+    quick = store.clone()  # a store whose machine was lost must not keep the pulse waiting
+    quick.set_timeout(QUESTION_TIME)
+    pulse = Pulse(quick, rank, size, end)
     try:
         yield Group(rank, size, place, pulse)
     finally:

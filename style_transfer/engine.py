@@ -317,7 +317,7 @@ class _Workshop:
         self.networks, self.stage, self.group = networks, stage, group
         plan = choose_plan(networks, stage.size, settings, group)
         self.limits, self.home = plan.limits, plan.home(networks[0])
-        allocator.keep_freed(plan.roomy)
+        allocator.keep_freed(plan.roomy and self.home.type == "cpu")
 
     def attempt(self, work: Callable[[Limits], T]) -> T:
         """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times."""
