@@ -287,7 +287,8 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
         room = memory.SHARE * memory.free_bytes(device)
     else:
         memory.costs(network, layers)  # what libraries set up for themselves at the first use counts as used
-        room = parse_bytes("--memory", settings.memory) - memory.used_bytes(device)
+        spoken_for = memory.used_bytes(device) + (memory.LIBRARIES if device.type == "cpu" else 0)
+        room = parse_bytes("--memory", settings.memory) - spoken_for
     sharing = sum(other.devices[0] == device for other in networks)
 
     def limits(left: float, *, host: bool) -> Limits:

@@ -31,7 +31,9 @@ from .sweep import UNLIMITED, Limits, Sweep
 SHARE = 0.85
 """The part of the memory that is free which a plan may use if no limit is given."""
 RESERVE = 0.8
-"""The part of what is left for tiles that a plan uses; allocators round up, and libraries hold some memory of their own."""
+"""The part of what is left for tiles that a plan uses: allocators round up."""
+LIBRARIES = 150_000_000
+"""What libraries come to hold on a CPU once the work is on, beside what they hold after the first small tiles."""
 MAX_ELEMENTS = 0.9 * 2**31
 """The most elements of a feature map: past 2^31 accelerators raise errors, or return wrong numbers."""
 PROBE_CELLS = 96
@@ -164,6 +166,7 @@ def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Co
     stride = segment.geometry.stride
     cells = -(-PROBE_CELLS // stride) * stride * (2 if segment.first else 1)
     _probe(network, segment, stride * 4)  # libraries set themselves up
+    allocator.trim()  # else the rise would be less by what is free in the process already
     with _peak(network.devices[0]) as high:
         start = time.perf_counter()
         _, held = _probe(network, segment, cells)
