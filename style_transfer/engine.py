@@ -297,7 +297,8 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
     if room >= state * 1.02:
         found = limits(room - state, host=False)
         if device.type == "cpu" or not memory.cramped(found, network, layers):
-            return Plan(found, roomy=found.whole and size[0] * size[1] * memory.bound(network, layers) <= room - state)
+            most = size[0] * size[1] * memory.bound(network, layers) * sharing / hands
+            return Plan(found, roomy=most <= room - state)
     if device.type != "cpu":
         place, room_there = torch.device("cpu"), memory.SHARE * memory.free_bytes(torch.device("cpu"))
         # beside the state: the outputs of segments and their gradients, 32 bytes a pixel
