@@ -21,14 +21,13 @@ from style_transfer.config import Settings
 from style_transfer.memory import state_bytes
 from style_transfer.networks import SPECS
 from style_transfer.networks.graph import Network
-from style_transfer.networks.spec import Conv, Segment
+from style_transfer.networks.spec import Segment
 from style_transfer.schedule import Size
 from style_transfer.tiling import plan_tiles, share_rows
 
 FLOAT = 4
 TILE_SIDE = 640
 DEFAULT = Settings()
-LAYERS = {*DEFAULT.content_layers, *DEFAULT.style_layers}
 VGG = SPECS["vgg19"]
 
 
@@ -43,13 +42,10 @@ class Prediction:
 
 def flops_per_cell(segment: Segment) -> float:
     """Return the operations (two for each multiplication) of a segment's convolutions and Gram matrices per cell of its input."""
-    stride, total = 1, 0.0
-    for step in segment.steps:
-        if isinstance(step, Conv):
-            total += 2 * 9 * step.inputs * step.outputs / stride**2
-            total += sum(2 * step.outputs**2 / stride**2 for layer in step.layers if layer in DEFAULT.style_layers)
-        else:
-            stride *= 2
+    total = 0.0
+    for conv, stride in segment.convs:
+        grams = sum(layer in DEFAULT.style_layers for layer in conv.layers)
+        total += 2 * (9 * conv.inputs + grams * conv.outputs) * conv.outputs / stride**2
     return total
 
 
@@ -59,7 +55,7 @@ def predict(size: Size, ranks: int, *, tiled: bool) -> Prediction:
     In tiles of which none is kept: two passes forward and one back over what the tiles read. Untiled: one of each.
     """
     height, width = size
-    segments = VGG.segments(LAYERS, cut=tiled or ranks > 1)
+    segments = VGG.segments(DEFAULT.layers, cut=tiled or ranks > 1)
     bands = share_rows(height, ranks, VGG.stride)
     band = bands[len(bands) // 2]
     flops = state = sent = 0.0
@@ -69,11 +65,10 @@ def predict(size: Size, ranks: int, *, tiled: bool) -> Prediction:
         read = (side + 2 * halo) ** 2 if tiled else math.prod(shape)
         tiles = plan_tiles(shape, segment.geometry, read, None, band)
         flops += sum(tile.read.area for tile in tiles) * flops_per_cell(segment) * (3 if tiled else 2)
-        channels = 3 if segment.first else next(step.inputs for step in segment.steps if isinstance(step, Conv))
         # neighbours get the rows that they read beyond their band, and send back the gradient of them
-        sent += 2 * neighbours * halo * shape[1] * channels * FLOAT
+        sent += 2 * neighbours * halo * shape[1] * segment.inputs * FLOAT
         band = band[0] // stride, band[1] // stride
-        shape, side = (shape[0] // stride, shape[1] // stride), side // stride
+        shape, side = segment.output_size(shape), side // stride
         if not segment.last:
             state += 2 * (band[1] - band[0]) * shape[1] * segment.channels * FLOAT
     rows = bands[len(bands) // 2]

@@ -28,6 +28,17 @@ def seam_statistic(image: Tensor, rows: set[int], columns: set[int]) -> float:
     return float(energy[on].mean() / energy[~on].mean())
 
 
+def borders(sweep: Sweep) -> tuple[set[int], set[int]]:
+    """Return the rows and the columns of pixels at which tiles begin."""
+    rows, columns, scale = set(), set(), 1
+    for part in sweep.parts:
+        boxes = [tile.own for hand in part.tiles for tile in hand]
+        rows |= {scale * box.top for box in boxes}
+        columns |= {scale * box.left for box in boxes}
+        scale *= part.segment.geometry.stride
+    return rows, columns
+
+
 def main() -> None:
     """Paint twice and print both ratios."""
     parser = argparse.ArgumentParser(description="Look for seams between tiles.")
@@ -48,23 +59,14 @@ def main() -> None:
     )
     network = networks.load(common, [torch.device(args.device)])
     found: dict[str, Tensor] = {}
-    rows: set[int] = set()
-    columns: set[int] = set()
     for tile in (args.tile, "off"):
         settings = Settings.from_dict(common.as_dict() | {"tile": tile})
         for iterate in stylize(content, [style], settings, networks=network):
             last = iterate
         found[tile] = last.image()
         if tile != "off":
-            layers = {*settings.content_layers, *settings.style_layers}
-            sweep = Sweep(network, last.size, layers, tiles_of(int(tile), network[0], layers))
-            scale = 1
-            for part in sweep.parts:
-                boxes = [t.own for hand in part.tiles for t in hand]
-                rows |= {scale * box.top for box in boxes}
-                columns |= {scale * box.left for box in boxes}
-                scale *= part.segment.geometry.stride
             print(f"{last.size[1]}x{last.size[0]} in {' + '.join(map(str, last.tiles))} tiles")
+    rows, columns = borders(Sweep(network, last.size, common.layers, tiles_of(int(args.tile), network[0], common.layers)))
     tiled, whole = (seam_statistic(found[tile], rows, columns) for tile in (args.tile, "off"))
     print(f"borders over elsewhere: in tiles {tiled:.4f}, whole {whole:.4f}, ratio {tiled / whole:.4f}")
     difference = (found[args.tile] - found["off"]).abs()

@@ -15,15 +15,16 @@ def keep_freed(keep: bool) -> None:
     Every step frees and takes the same tensors, and the system clears each page it hands out: an eighth of a step with the
     built-in network on a CPU. The numbers of the second case are those that glibc arrives at by itself.
     """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(M_MMAP_THRESHOLD, 2**30 if keep else 2**25)
-            mallopt(M_TRIM_THRESHOLD, 2**30 if keep else 2**26)
+    _tell("mallopt", M_MMAP_THRESHOLD, 2**30 if keep else 2**25)
+    _tell("mallopt", M_TRIM_THRESHOLD, 2**30 if keep else 2**26)
 
 
 def trim() -> None:
     """Give back to the system what is free now."""
+    _tell("malloc_trim", 0)
+
+
+def _tell(function: str, *arguments: int) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+            getattr(ctypes.CDLL(None), function)(*arguments)

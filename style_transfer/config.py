@@ -233,6 +233,11 @@ class Settings:
             raise SettingsError("--split goes with --sharding layers")
 
     @property
+    def layers(self) -> frozenset[str]:
+        """The layers of content and style."""
+        return frozenset((*self.content_layers, *self.style_layers))
+
+    @property
     def split_layers(self) -> tuple[str, ...] | None:
         """The layers that `split` names."""
         return None if self.split is None else tuple(self.split.split(","))

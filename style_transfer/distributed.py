@@ -39,7 +39,7 @@ WORKING_TIME = timedelta(days=1)
 """How long a rank waits for the work of another that is alive: iterations at print sizes take minutes."""
 
 
-LEFT = "left"
+LEFT = b"left"
 """The pulse of a rank that is done."""
 
 
@@ -47,6 +47,11 @@ def overlap(a: Rows, b: Rows) -> Rows | None:
     """Return the rows that two ranges share, or None."""
     start, stop = max(a[0], b[0]), min(a[1], b[1])
     return (start, stop) if start < stop else None
+
+
+def _rows(x: Tensor, rows: Rows, first: int) -> Tensor:
+    """Return some rows of the whole as a view of `x`, which holds those from `first` on."""
+    return x[:, :, rows[0] - first : rows[1] - first]
 
 
 class Pulse:
@@ -77,7 +82,7 @@ class Pulse:
                     if value != heard.get(rank, (b"", 0))[0]:
                         heard[rank] = value, time.monotonic()
             latest = time.monotonic() - self.silence
-            silent = [rank for rank, (value, when) in heard.items() if when < latest and value != LEFT.encode()]
+            silent = [rank for rank, (value, when) in heard.items() if when < latest and value != LEFT]
             if silent and not self._done.is_set():
                 self.lost([] if self.rank in silent else sorted(silent))
                 return
@@ -95,14 +100,14 @@ class Pulse:
             after = self._counts()
         except RuntimeError:  # the store went with the machine that held it
             return []
-        return [rank for rank in range(self.size) if rank != self.rank and before.get(rank) == after.get(rank) != LEFT.encode()]
+        return [rank for rank in range(self.size) if rank != self.rank and before.get(rank) == after.get(rank) != LEFT]
 
     def close(self) -> None:
         """Leave: the others expect no pulse any more."""
         self._done.set()
         self._thread.join()
         with contextlib.suppress(RuntimeError), self._lock:
-            self.store.set(str(self.rank), LEFT)
+            self.store.set(str(self.rank), LEFT.decode())
 
 
 class Group:
@@ -130,22 +135,21 @@ class Group:
     def exchange(self, own: Tensor, bands: Sequence[Rows], wanted: Sequence[Rows]) -> Tensor:
         """Return the rows `wanted[rank]` of a tensor of which `own` is the band of this rank."""
         if self.size == 1:
-            start, stop = wanted[0]
-            return own[:, :, start - bands[0][0] : stop - bands[0][0]]
+            return _rows(own, wanted[0], bands[0][0])
         mine = wanted[self.rank]
         found = own.new_empty(*own.shape[:2], max(0, mine[1] - mine[0]), own.shape[3])
         with self._named_failures(), self._operations() as operations:
             for other in range(self.size):
                 piece = overlap(bands[self.rank], wanted[other])
                 if piece is not None:
-                    part = own[:, :, piece[0] - bands[self.rank][0] : piece[1] - bands[self.rank][0]]
+                    part = _rows(own, piece, bands[self.rank][0])
                     if other == self.rank:
-                        found[:, :, piece[0] - mine[0] : piece[1] - mine[0]] = part
+                        _rows(found, piece, mine[0]).copy_(part)
                     else:
                         operations.append((dist.isend, part.contiguous().to(self.device), other, None))
                 piece = overlap(bands[other], mine)
                 if piece is not None and other != self.rank:
-                    place = found[:, :, piece[0] - mine[0] : piece[1] - mine[0]]
+                    place = _rows(found, piece, mine[0])
                     arriving = torch.empty_like(place, memory_format=torch.contiguous_format, device=self.device)
                     operations.append((dist.irecv, arriving, other, place))
         return found
@@ -160,22 +164,21 @@ class Group:
             for other in range(self.size):
                 piece = overlap(bands[other], mine)
                 if piece is not None:
-                    part = read[:, :, piece[0] - mine[0] : piece[1] - mine[0]].contiguous()
+                    part = _rows(read, piece, mine[0]).contiguous()
                     if other == self.rank:
                         arrived[other] = piece, part
                     else:
                         operations.append((dist.isend, part.to(self.device), other, None))
                 piece = overlap(band, wanted[other])
                 if piece is not None and other != self.rank:
-                    buffer = torch.empty(
-                        (*read.shape[:2], piece[1] - piece[0], read.shape[3]), dtype=read.dtype, device=self.device
-                    )
+                    shape = (*read.shape[:2], piece[1] - piece[0], read.shape[3])
+                    buffer = torch.empty(shape, dtype=read.dtype, device=self.device)
                     arrived[other] = piece, buffer
                     operations.append((dist.irecv, buffer, other, None))
         total = read.new_zeros(*read.shape[:2], band[1] - band[0], read.shape[3])
         for other in sorted(arrived):
             piece, part = arrived[other]
-            total[:, :, piece[0] - band[0] : piece[1] - band[0]] += part.to(total.device)
+            _rows(total, piece, band[0]).add_(part.to(total.device))
         return total
 
     def total(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -203,7 +206,7 @@ class Group:
         flat = torch.tensor(values, dtype=torch.int64, device=self.device)
         with self._named_failures():
             dist.all_reduce(flat)
-        return [int(value) for value in flat]
+        return [int(value) for value in flat.tolist()]
 
     def broadcast(self, thing: Any) -> Any:
         """Return what rank 0 gave, anything that can be pickled; other ranks give None."""

@@ -271,7 +271,7 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
     On the CPU the process as a whole stays within `memory`. What grows with the picture moves to the host where a device would
     have too little left for its tiles. Raises `MemoryLimitError` if it does not fit there either.
     """
-    layers = {*settings.content_layers, *settings.style_layers}
+    layers = settings.layers
     network, hands = networks[0], len(networks) * processes
     if settings.tile == "off":
         if not memory.indexable(network, layers, size):
@@ -299,16 +299,14 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
         if device.type == "cpu" or not memory.cramped(found, network, layers):
             most = size[0] * size[1] * memory.bound(network, layers) * sharing / hands
             return Plan(found, roomy=most <= room - state)
+    left = room
     if device.type != "cpu":
-        place, room_there = torch.device("cpu"), memory.SHARE * memory.free_bytes(torch.device("cpu"))
-        # beside the state: the outputs of segments and their gradients, 32 bytes a pixel
-        if room_there >= state * 1.5:
+        left = memory.SHARE * memory.free_bytes(torch.device("cpu"))
+        if left >= state * 1.5:  # beside the state: the outputs of segments and their gradients, 32 bytes a pixel
             return Plan(limits(room, host=True), host=True)
-    else:
-        place, room_there = device, room
     raise MemoryLimitError(
         f"{size[1]}x{size[0]} needs {memory.show_bytes(state)} beside the tiles, but only "
-        f"{memory.show_bytes(max(0, room_there))} of memory are left on {place}; take a smaller --end-scale, or raise --memory"
+        f"{memory.show_bytes(max(0, left))} of memory are left on cpu; take a smaller --end-scale, or raise --memory"
     )
 
 
@@ -362,7 +360,7 @@ def _run(
         shop = _Workshop(networks, stage, settings, group)
         home = shop.home
         if average is not None:
-            resized = functools.partial(_regridded, before, old, group, size, bands, home)
+            resized = functools.partial(regrid, size=before, bands=old, target=size, new=bands, home=home, group=group)
             image = resized(average.value(), "bicubic").clamp(0, 1)
             average = None
             optimizer = optimizer.moved(resized)
@@ -397,12 +395,6 @@ def _run(
                 group=group,
                 bands=bands,
             )
-
-
-def _regridded(
-    before: Size, old: Sequence[Rows], group: Group, size: Size, bands: Sequence[Rows], home: torch.device, x: Tensor, mode: str
-) -> Tensor:
-    return regrid(x, before, old, group, size, bands, mode).to(home)
 
 
 def peak_memory(devices: Sequence[torch.device]) -> int:

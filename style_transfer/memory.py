@@ -95,8 +95,8 @@ def smaller(limits: Limits, size: Size, network: Network) -> Limits:
         layers = list(network.spec.strides)
         areas, shape = [], size
         for segment in network.spec.segments(layers):
-            areas.append(shape[0] * shape[1] // 2)
-            shape = shape[0] // segment.geometry.stride, shape[1] // segment.geometry.stride
+            areas.append(math.prod(shape) // 2)
+            shape = segment.output_size(shape)
         return Limits(False, tuple(areas), (0,) * len(areas))
     if any(limits.keep):
         return Limits(False, limits.areas, (0,) * len(limits.keep), limits.side)
@@ -104,12 +104,12 @@ def smaller(limits: Limits, size: Size, network: Network) -> Limits:
     return Limits(False, tuple(max(1, area // 2) for area in limits.areas), limits.keep, side)
 
 
-def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str, itemsize: int = 4) -> int:
+def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str) -> int:
     """Return the bytes that grow with the picture: it, its gradient, the optimizer's state, the average, content targets."""
     pictures = {"adam": 2, "lbfgs": 2 * 10 + 4}[optimizer] + 3
     pixels = size[0] * size[1]
     targets = sum(network.spec.channels[layer] / network.spec.strides[layer] ** 2 for layer in content_layers)
-    return round(pixels * (itemsize * 3 * pictures + network.features.itemsize * targets))
+    return round(pixels * (4 * 3 * pictures + network.features.itemsize * targets))
 
 
 def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]:
@@ -123,10 +123,8 @@ def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]
             held[place] = x.untyped_storage().nbytes()
         return x
 
-    channels = 3 if segment.first else next(step.inputs for step in segment.steps if hasattr(step, "inputs"))
-    x = torch.rand(
-        1, channels, cells, cells, device=network.devices[0], dtype=network.dtype if segment.first else network.features
-    )
+    dtype = network.dtype if segment.first else network.features
+    x = torch.rand(1, segment.inputs, cells, cells, device=network.devices[0], dtype=dtype)
     x.requires_grad_()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
         features, output = network.run(segment, x)
@@ -211,9 +209,9 @@ def plan(
     shape = size
     sizes = []
     for segment in segments:
-        sizes.append(shape[0] * shape[1])
-        shape = shape[0] // segment.geometry.stride, shape[1] // segment.geometry.stride
-        stored += 0 if segment.last or host else 2 * network.features.itemsize * segment.channels * shape[0] * shape[1] / hands
+        sizes.append(math.prod(shape))
+        shape = segment.output_size(shape)
+        stored += 0 if segment.last or host else 2 * network.features.itemsize * segment.channels * math.prod(shape) / hands
     room = budget - stored
     work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
     areas = [max(1.0, min(work / c.peak, MAX_ELEMENTS / _widest(s))) for c, s in zip(prices, segments, strict=True)]
@@ -229,12 +227,7 @@ def plan(
 
 def _widest(segment: Segment) -> float:
     """Return the elements of a segment's largest feature map, per cell of its input."""
-    stride, most = 1, 0.0
-    for step in segment.steps:
-        outputs = getattr(step, "outputs", 0)
-        stride = stride if outputs else 2 * stride
-        most = max(most, outputs / stride**2)
-    return most
+    return max((conv.outputs / stride**2 for conv, stride in segment.convs), default=0)
 
 
 def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
@@ -261,12 +254,7 @@ def cramped(limits: Limits, network: Network, layers: Collection[str]) -> bool:
 def bound(network: Network, layers: Collection[str]) -> float:
     """Return more bytes per pixel than the network can cost, without a measurement, for pictures that are small anyway."""
     (segment,) = network.spec.segments(layers, cut=False)
-    stride, total = 1, 0.0
-    for step in segment.steps:
-        outputs = getattr(step, "outputs", 0)
-        stride = stride if outputs else 2 * stride
-        total += 4 * outputs / stride**2
-    return GUESS * total + 200
+    return GUESS * sum(4 * conv.outputs / stride**2 for conv, stride in segment.convs) + 200
 
 
 @dataclass(frozen=True)
@@ -281,7 +269,7 @@ class Estimate:
 def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits: Limits, *, host: bool = False) -> Estimate:
     """Return what a scale is expected to take within `limits`, from what a small tile takes; on the device alone with `host`."""
     network = networks[0]
-    key = tuple(sorted({*settings.content_layers, *settings.style_layers}))
+    key = tuple(sorted(settings.layers))
     sweep = Sweep(networks, size, key, limits)
     held, work, slowest = 0.0, 0.0, 0.0
     for part in sweep.parts:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .distributed import Group, Rows
+from .distributed import LOCAL, Group, Rows
 from .schedule import Size
 
 
@@ -66,13 +66,26 @@ def resize_band(x: Tensor, first: int, height: int, size: Size, rows: Rows, mode
     return result
 
 
-def regrid(own: Tensor, size: Size, bands: Sequence[Rows], group: Group, target: Size, new: Sequence[Rows], mode: str) -> Tensor:
-    """Return this process's band, of those in `new`, of a tensor of `size` resized to `target`; `own` is its band before."""
+def regrid(
+    own: Tensor,
+    mode: str,
+    *,
+    size: Size,
+    bands: Sequence[Rows],
+    target: Size,
+    new: Sequence[Rows],
+    home: torch.device,
+    group: Group = LOCAL,
+) -> Tensor:
+    """Return this process's band, of those in `new`, of a tensor of `size` resized to `target`, on the device `home`.
+
+    `own` is its band, of those in `bands`, before.
+    """
     if group.size == 1:
-        return resize(own, target, mode)
+        return resize(own, target, mode).to(home)
     wanted = []
     for rows in new:
         index, _ = taps(size[0], target[0], rows, mode, False)
         wanted.append((int(index.min()), int(index.max()) + 1) if len(index) else (0, 0))
     near = group.exchange(own, bands, wanted)
-    return resize_band(near, wanted[group.rank][0], size[0], target, new[group.rank], mode)
+    return resize_band(near, wanted[group.rank][0], size[0], target, new[group.rank], mode).to(home)

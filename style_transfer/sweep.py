@@ -11,6 +11,7 @@ gradient on the way back. Segments have small reaches of their own, so their til
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,8 +85,7 @@ class Part:
     @property
     def output_size(self) -> Size:
         """The size of the segment's output."""
-        stride = self.segment.geometry.stride
-        return self.size[0] // stride, self.size[1] // stride
+        return self.segment.output_size(self.size)
 
 
 @dataclass
@@ -203,9 +203,7 @@ class Sweep:
             done = self._run(part, hand, tile, source, measure, graph=kept)
             add(total, {name: stats.detach() for name, stats in done.stats.items()})
             if output is not None and done.output is not None:
-                place = window(tile, part.segment.geometry.stride, part.size).place
-                first = part.output_bands[self.group.rank][0]
-                output[place.higher(first).index] = done.output.detach().to(output.device)
+                output[self._output_box(part, tile).index] = done.output.detach().to(output.device)
             if kept:
                 self._kept[part.index, tile] = done
 
@@ -243,9 +241,8 @@ class Sweep:
                 if value.requires_grad
             ]
             if done.output is not None and behind is not None:
-                place = window(tile, part.segment.geometry.stride, part.size).place
-                place = place.higher(part.output_bands[self.group.rank][0])
-                scalars.append((done.output * behind[place.index].to(done.output.device)).sum())
+                slope = behind[self._output_box(part, tile).index].to(done.output.device)
+                scalars.append((done.output * slope).sum())
             scalar = torch.stack([value.to(done.x.device) for value in scalars]).sum()
             (gradient,) = torch.autograd.grad(scalar, done.x)
             del done, scalars, scalar
@@ -257,6 +254,11 @@ class Sweep:
                 total[tile.read.within(whole).index] += gradient
         assert total is not None
         return whole, total
+
+    def _output_box(self, part: Part, tile: Tile) -> Box:
+        """Return where a tile's output lies in this process's band of the segment's output."""
+        place = window(tile, part.segment.geometry.stride, part.size).place
+        return place.higher(part.output_bands[self.group.rank][0])
 
     def _run(self, part: Part, hand: int, tile: Tile, source: Tensor, measure: Measure, *, graph: bool) -> _Run:
         """Run a segment over a tile, with or without a graph."""
@@ -276,13 +278,12 @@ class Sweep:
 
     def _each(self, work: Callable[[int], T]) -> list[T]:
         """Return what `work` returns for each device, all at once in a thread each."""
-        with self.networks[0].float32_math():
-            return self._threads(work)
-
-    def _threads(self, work: Callable[[int], T]) -> list[T]:
-        if len(self.networks) == 1:
-            return [work(0)]
-        with ThreadPoolExecutor(len(self.networks)) as pool:
+        with contextlib.ExitStack() as stack:
+            for network in self.networks:
+                stack.enter_context(network.float32_math())
+            if len(self.networks) == 1:
+                return [work(0)]
+            pool = stack.enter_context(ThreadPoolExecutor(len(self.networks)))
             return list(pool.map(work, range(len(self.networks))))
 
 

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import reference
 
 from style_transfer.networks.graph import Network
-from style_transfer.networks.spec import vgg
+from style_transfer.networks.spec import Conv, NetworkSpec, vgg
 
 torch.set_num_threads(1)  # tiny networks gain nothing by more
 
@@ -38,6 +38,18 @@ def tiny_weights(seed: int = 0) -> dict[str, Tensor]:
         if key is not None and f"{key}.weight" not in state:
             state[f"{key}.weight"] = torch.randn(step.outputs, step.inputs, 3, 3, generator=random, dtype=torch.float64)
             state[f"{key}.bias"] = torch.zeros(step.outputs, dtype=torch.float64)
+    return state
+
+
+def random_state(spec: NetworkSpec, seed: int) -> dict[str, Tensor]:
+    """Return random float32 weights for a network, scaled so that activations keep their magnitude."""
+    random = torch.Generator().manual_seed(seed)
+    state = {}
+    for step in spec.steps:
+        if isinstance(step, Conv):
+            spread = (2 / (9 * step.inputs)) ** 0.5
+            state[f"{step.key}.weight"] = spread * torch.randn(step.outputs, step.inputs, 3, 3, generator=random)
+            state[f"{step.key}.bias"] = 0.1 * torch.randn(step.outputs, generator=random)
     return state
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import picture
+from conftest import picture, random_state
 
 from style_transfer.config import Settings
 from style_transfer.networks import VGG19
 from style_transfer.networks.graph import Network
-from style_transfer.networks.spec import Conv
 from style_transfer.objective import Objective
 
 PATH = Path(__file__).parents[1] / "benchmarks" / "textbook.py"
@@ -24,22 +23,11 @@ sys.modules["textbook"] = textbook
 SPEC.loader.exec_module(textbook)
 
 
-def weights() -> dict[str, torch.Tensor]:
-    random = torch.Generator().manual_seed(0)
-    state = {}
-    for step in VGG19.steps:
-        if isinstance(step, Conv):
-            spread = (2 / (9 * step.inputs)) ** 0.5
-            state[f"{step.key}.weight"] = spread * torch.randn(step.outputs, step.inputs, 3, 3, generator=random)
-            state[f"{step.key}.bias"] = 0.1 * torch.randn(step.outputs, generator=random)
-    return state
-
-
 @pytest.mark.parametrize(("pooling", "loss", "tolerance"), [("average", "gram", 1e-4), ("max", "gram", 1e-4),
                                                             ("average", "wasserstein", 0.3)])  # fmt: skip
 def test_the_first_loss_and_its_gradient_agree(pooling: str, loss: str, tolerance: float) -> None:
     """Twelve Newton-Schulz steps overstate the Wasserstein loss where covariances are rank-deficient: 19 % at this size."""
-    state = weights()
+    state = random_state(VGG19, 0)
     content, style, image = (picture(seed, 64, 80, torch.float32) for seed in (1, 2, 3))
     network = Network(VGG19, state, pooling=pooling)
     ours = Objective([network], content, [style], Settings(style_loss=loss)).evaluate(image)

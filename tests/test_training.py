@@ -10,26 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REAL_WEIGHTS, picture
+from conftest import REAL_WEIGHTS, picture, random_state
 from safetensors.torch import save_file
 
 from style_transfer.networks import COMPACT, VGG19
 from style_transfer.networks.graph import Network
-from style_transfer.networks.spec import Conv
 from training import export, pictures, train
 
 ROOT = Path(__file__).parents[1]
-
-
-def random_state(spec: object, seed: int) -> dict[str, torch.Tensor]:
-    random = torch.Generator().manual_seed(seed)
-    state = {}
-    for step in spec.steps:  # type: ignore[attr-defined]
-        if isinstance(step, Conv):
-            spread = (2 / (9 * step.inputs)) ** 0.5
-            state[f"{step.key}.weight"] = spread * torch.randn(step.outputs, step.inputs, 3, 3, generator=random)
-            state[f"{step.key}.bias"] = 0.1 * torch.randn(step.outputs, generator=random)
-    return state
 
 
 def test_pictures_are_whole_repeatable_and_different() -> None:

@@ -34,8 +34,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from style_transfer.config import Settings
+from style_transfer.losses import scaled_squared_error
 from style_transfer.networks import COMPACT, VGG19, weights
 from style_transfer.networks.graph import Network
+from style_transfer.optimizers import Adam
 from training import pictures
 from training.start import fitted_student
 
@@ -44,7 +47,7 @@ LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu4_1": 1.0, "relu4
 NOISE = {"relu1_1": 0.3, "relu2_1": 0.3, "relu3_1": 0.1}
 """How much noise counts. Deep layers are left out: there the easiest way to be predictable is to have few dimensions (with 0.3
 everywhere, relu4_1 fell to an effective rank of 8 and relu5_1 to 1.6 in 1800 steps; VGG-19 has 68 and 122 there)."""
-STYLE = {"relu1_1": 256.0, "relu2_1": 64.0, "relu3_1": 16.0, "relu4_1": 4.0, "relu5_1": 1.0}
+STYLE = Settings().layer_weights
 POOLINGS = {"max": 0.5, "average": 0.35, "l2": 0.15}
 """How often each pooling is trained with."""
 READOUT_RATE = 1.0
@@ -59,9 +62,7 @@ class Painting:
 
     images: Tensor
     styles: Tensor
-    first: Tensor
-    second: Tensor
-    step: int = 0
+    optimizer: Adam = field(default_factory=lambda: Adam(step_size=0.02, betas=(0.9, 0.99)))
 
 
 @dataclass
@@ -130,7 +131,7 @@ def style_gradient(network: Network, images: Tensor, styles: Tensor, layer: str,
         target = grams(network.forward(styles, [layer])[layer].float())
     images = images.detach().requires_grad_()
     d = grams(network.forward(images, [layer])[layer].float()) - target
-    loss = (d.square().sum((1, 2)) / (d.abs().sum((1, 2)) + 1e-8)).sum()
+    loss = scaled_squared_error(d.square().sum((1, 2)), d.abs().sum((1, 2))).sum()
     (gradient,) = torch.autograd.grad(loss, images, create_graph=create_graph)
     return gradient
 
@@ -139,20 +140,14 @@ def paint(network: Network, painting: Painting, steps: int) -> None:
     """Take `steps` of Adam on the style loss of the student, as a run does."""
     with torch.no_grad():
         targets = {k: grams(v) for k, v in network.forward(painting.styles, STYLE).items()}
-    total = sum(STYLE.values())
     for _ in range(steps):
         image = painting.images.requires_grad_()
         loss = 2 * (image.diff(dim=2).square().mean() + image.diff(dim=3).square().mean()) * len(image)
         for layer, found in network.forward(image, STYLE).items():
             d = grams(found) - targets[layer]
-            loss = loss + STYLE[layer] / total * (d.square().sum((1, 2)) / (d.abs().sum((1, 2)) + 1e-8)).sum()
-        (gradient,) = torch.autograd.grad(loss, image)
-        painting.step += 1
-        painting.first.lerp_(gradient, 0.1)
-        painting.second.lerp_(gradient.square(), 0.01)
-        mean = painting.first / (1 - 0.9**painting.step)
-        spread = (painting.second / (1 - 0.99**painting.step)).sqrt() + 1e-8
-        painting.images = (image.detach() - 0.02 * mean / spread).clamp(0, 1)
+            loss = loss + STYLE[layer] * scaled_squared_error(d.square().sum((1, 2)), d.abs().sum((1, 2))).sum()
+        (image.grad,) = torch.autograd.grad(loss, image)
+        painting.optimizer.step(image)
 
 
 class Gallery:
@@ -242,8 +237,7 @@ class Training:
         """Return `count` pictures that the student is painting, a few steps further than last time."""
         if len(self.easel) < 4 or self.random.random() < 0.03:
             fresh = self.gallery.patches(2 * count, self.size, self.device)
-            zeros = torch.zeros_like(fresh[:count])
-            self.easel = [*self.easel[-3:], Painting(fresh[:count], fresh[count:], zeros, zeros.clone())]
+            self.easel = [*self.easel[-3:], Painting(fresh[:count], fresh[count:])]
         painting = self.easel[int(self.random.integers(len(self.easel)))]
         if self.state.step % 3 == 0:
             paint(network, painting, 5)

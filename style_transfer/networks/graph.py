@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..devices import float32_math
+from ..devices import PRECISIONS, float32_math
 from .spec import Conv, NetworkSpec, Segment
 
 
@@ -88,8 +88,8 @@ class Network:
     @property
     def precision(self) -> str:
         """The name of what the network works in, as in `Settings.precision`, or fp64."""
-        names = {torch.float64: "fp64", torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-        return "tf32" if self.tf32 else names[self.features]
+        works_in = self.features, self.tf32
+        return next((name for name, known in PRECISIONS.items() if (known.dtype, known.tf32) == works_in), "fp64")
 
     def _last_channels(self, device: torch.device) -> bool:
         """Say whether tensors on a device have their channels last in memory, as tensor cores want them."""

@@ -55,6 +55,26 @@ class Segment:
     first: bool
     last: bool
 
+    @property
+    def inputs(self) -> int:
+        """The channels of its input."""
+        return next((conv.inputs for conv, _ in self.convs), 3)
+
+    @cached_property
+    def convs(self) -> tuple[tuple[Conv, int], ...]:
+        """Its convolutions, each with the stride of its output in cells of the segment's input."""
+        stride, found = 1, []
+        for step in self.steps:
+            if isinstance(step, Conv):
+                found.append((step, stride))
+            else:
+                stride *= 2
+        return tuple(found)
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of its output for an input of `size`."""
+        return size[0] // self.geometry.stride, size[1] // self.geometry.stride
+
     @staticmethod
     def of(steps: Sequence[Conv | Pool], layers: Collection[str], *, first: bool, last: bool) -> Segment:
         """Return the segment of `steps`."""
@@ -130,10 +150,7 @@ class NetworkSpec:
 
     def shares(self, devices: int) -> tuple[str, ...]:
         """Return the steps at which the second and later devices begin, so that the largest share of the activations is least."""
-        sizes, stride = [], 1
-        for step in self.steps:
-            stride *= 2 if isinstance(step, Pool) else 1
-            sizes.append(self.channels[step.layers[-1]] / stride**2)
+        sizes = [self.channels[step.layers[-1]] / self.strides[step.layers[-1]] ** 2 for step in self.steps]
         for limit in sorted(sum(sizes[a:b]) for a, b in itertools.combinations(range(len(sizes) + 1), 2)):
             starts, filled = [], 0.0
             for step, size in zip(self.steps, sizes, strict=True):
@@ -173,7 +190,7 @@ class NetworkSpec:
 
     def check_stages(self, stages: Sequence[Stage], settings: Settings) -> None:
         """Raise `ImageError` if a picture or a style is too small at some stage for the layers it must reach."""
-        deepest = max((*settings.content_layers, *settings.style_layers), key=self.strides.__getitem__)
+        deepest = max(settings.layers, key=self.strides.__getitem__)
         style_deepest = max(settings.style_layers, key=self.strides.__getitem__)
         for stage in stages:
             _check_side("the content picture", stage.size, stage, self.strides[deepest], deepest, "raise --min-scale")
