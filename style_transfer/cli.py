@@ -136,7 +136,12 @@ def _add(group: argparse._ArgumentGroup, name: str, default: Any, about: Option)
         extra["choices"] = about.words
     else:
         extra["metavar"] = about.metavar or {int: "N", float: "X"}.get(about.kind, name.upper())  # type: ignore[call-overload]
-    group.add_argument(*flags, flag_name(name), type=about.kind, **extra)
+
+    def kind(word: str) -> Any:
+        return word if word == about.or_word else about.kind(word)
+
+    kind.__name__ = about.kind.__name__  # argparse names it in its message
+    group.add_argument(*flags, flag_name(name), type=kind, **extra)
 
 
 def options_table() -> str:

@@ -27,8 +27,9 @@ class Option:
     """What is said and checked about one setting.
 
     `short` is its one-letter form; `kind` turns a word of the command line into a value; numbers must be finite
-    and lie in [`minimum`, `maximum`], or above `above`, or below `below`; `many` takes several words and gives a
-    tuple; `words` are the names a value may have; `check` raises `SettingsError` for whatever else may be wrong.
+    and lie in [`minimum`, `maximum`], or above `above`, or below `below`; `or_word` is a word that may stand for a number;
+    `many` takes several words and gives a tuple; `words` are the names a value may have; `check` raises `SettingsError` for
+    whatever else may be wrong.
     """
 
     help: str
@@ -44,6 +45,7 @@ class Option:
     check: Callable[[str, Any], None] | None = None
     flag: bool = False
     optional_word: bool = False
+    or_word: str | None = None
 
     def validate(self, name: str, value: Any) -> Any:
         """Return `value` in its canonical type, or raise `SettingsError` naming `name`, the value and the way out."""
@@ -63,7 +65,10 @@ class Option:
         return self._one(name, value)
 
     def _one(self, name: str, value: Any) -> Any:
-        if self.kind in (int, float):
+        if self.or_word is not None and isinstance(value, str):
+            if value != self.or_word:
+                raise SettingsError(f"{name} must be a number or {self.or_word}, not {value!r}")
+        elif self.kind in (int, float):
             value = self._number(name, value)
         elif self.kind is str and not isinstance(value, str):
             raise SettingsError(f"{name} must be text, not {value!r}")
@@ -189,7 +194,9 @@ class Settings:
     min_scale: int = option(128, "long side at the first scale", short="-ms", kind=int, minimum=1, maximum=MAX_SCALE)
     end_scale: str = option("512", "long side of the result; N+ means a size whose area is about N x N",
         short="-s", kind=scale_word, check=_check_end_scale, metavar="PIXELS")  # fmt: skip
-    iterations: int = option(500, "iterations at each scale but the first", short="-i", kind=int, minimum=1, maximum=10**9)
+    iterations: int | str = option(500, "iterations at each scale but the first; or auto: 200, and 300 at the first, with a step "
+        "size that falls, for about the same picture as by default; the next three then do not count",
+        short="-i", kind=int, minimum=1, maximum=10**9, or_word="auto")  # fmt: skip
     initial_iterations: int = option(1000, "iterations at the first scale", short="-ii", kind=int, minimum=1, maximum=10**9)
     step_size: float = option(0.02, "Adam's step size, for pixels in [0, 1]", short="-ss", kind=float, above=0.0, maximum=1e6)
     avg_decay: float = option(0.99, "decay of the average of the iterates", short="-ad", kind=float, minimum=0.0, below=1.0)
@@ -229,6 +236,8 @@ class Settings:
                 f"--style-layer-weights has {len(self.style_layer_weights)} values for {len(self.style_layers)} "
                 "style layers; give one for each"
             )
+        if self.iterations == "auto" and self.optimizer != "adam":
+            raise SettingsError(f"--iterations auto goes with --optimizer adam, not {self.optimizer}; give a number")
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
 

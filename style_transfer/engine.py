@@ -26,7 +26,7 @@ from .networks.graph import Network
 from .objective import FAMILIES, Objective, size_of
 from .optimizers import LBFGS, Adam, Average, Optimizer
 from .resampling import regrid, resize, resize_band
-from .schedule import Size, Stage, plan
+from .schedule import Course, Size, Stage, plan
 from .sweep import UNLIMITED, Limits
 
 T = TypeVar("T")
@@ -194,7 +194,8 @@ def make_optimizer(settings: Settings, group: Group = LOCAL) -> Optimizer:
     """Return the optimizer that `settings` ask for, before its first step."""
     if settings.optimizer == "lbfgs":
         return LBFGS(group=group)
-    return Adam(step_size=settings.step_size, betas=FAMILIES[settings.style_loss].betas)
+    course = Course.of(settings)
+    return Adam(step_size=course.first_size, betas=course.betas or FAMILIES[settings.style_loss].betas)
 
 
 def stylize(
@@ -350,7 +351,7 @@ def _run(
 ) -> Iterator[Iterate]:
     start = time.perf_counter()
     network = networks[0]
-    optimizer = make_optimizer(settings, group)
+    course, optimizer = Course.of(settings), make_optimizer(settings, group)
     average: Average | None = None
     size, bands = stages[0].size, group.bands(stages[0].size[0], network.spec.stride)
     for index, stage in enumerate(stages):
@@ -376,9 +377,11 @@ def _run(
         make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size)
         objective = shop.attempt(make)
         del target, reduced, make
-        average = Average(settings.avg_decay)
+        average = Average(course.avg_decay)
         for step in range(1, stage.steps + 1):
             evaluation = shop.attempt(functools.partial(objective.evaluate, image))
+            if isinstance(optimizer, Adam):
+                optimizer.step_size = course.step_size(step, stage.steps)
             optimizer.step(image)
             average.update(image)
             yield Iterate(

@@ -95,7 +95,7 @@ def _wide(x: Tensor) -> Tensor:
 
 def gram(x: Tensor) -> Tensor:
     """Return x x^T of features (C, n) as (C, C), in float32 if they are in less, without a copy of them that stays."""
-    result: Tensor = _Gram.apply(x) if x.dtype.itemsize < 4 else x @ x.mT
+    result: Tensor = _Gram.apply(x)
     return result
 
 
@@ -103,16 +103,18 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        if x.is_cuda:
+        if x.is_cuda and x.dtype.itemsize < 4:
             product: Tensor = torch.mm(x, x.mT, out_dtype=torch.float32)
             return product
-        wide: Tensor = x.float()
+        wide: Tensor = _wide(x)
         return wide @ wide.mT
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         x: Tensor = ctx.saved_tensors[0]
-        return (grads[0] + grads[0].mT).to(x.dtype) @ x
+        slope = (grads[0] + grads[0].mT).to(x.dtype)
+        # the gradient gets the features' layout: channels last where they are last
+        return (x.mT @ slope).mT if x.stride(0) == 1 else slope @ x
 
 
 def _difference(features: Tensor, target: Tensor, first: int, window: Window | None) -> Tensor:
@@ -203,8 +205,7 @@ class WassersteinLoss:
     def score(self, total: Stats) -> Tensor:
         """Return the squared distance to the target."""
         mean, covariance = self._gaussian(total.means())
-        cross = self.root @ covariance @ self.root
-        traces = covariance.trace() + self.covariance.trace() - 2 * trace_sqrt((cross + cross.mT) / 2)
+        traces = covariance.trace() + self.covariance.trace() - 2 * trace_sqrt(covariance, self.root)
         loss = (mean - self.mean).square().mean() + traces / mean.shape[0]
         like = total.sums["mean"]
         return loss.to(device=like.device, dtype=like.dtype)
@@ -249,7 +250,7 @@ class NinePointTVLoss:
         falling = padded[..., 1:, 1:] - padded[..., :-1, :-1]
         rising = padded[..., 1:, :-1] - padded[..., :-1, 1:]
         diagonals = falling.square().sum() + rising.square().sum()
-        return Stats({"axes": axes, "diagonals": diagonals, "corners": axes.new_tensor(falling.numel())}, count)
+        return Stats({"axes": axes, "diagonals": diagonals, "corners": axes.new_full((), falling.numel())}, count)
 
     def score(self, total: Stats) -> Tensor:
         """Return the weighted mean over all samples."""

@@ -31,30 +31,36 @@ def sqrt_psd(a: Tensor) -> Tensor:
         return root.to(device=a.device, dtype=a.dtype)
 
 
-def trace_sqrt(a: Tensor) -> Tensor:
-    """Return tr sqrt(A) of a symmetric positive semi-definite matrix (C, C) as a scalar of its dtype.
+def trace_sqrt(a: Tensor, root: Tensor | None = None) -> Tensor:
+    """Return tr sqrt(A) of a symmetric positive semi-definite matrix (C, C), or tr sqrt(R A R) for a symmetric `root` R.
 
-    The gradient is half the inverse square root, (1/2) A^(-1/2) (Bhatia, Jain, Lim 2019, "On the Bures-Wasserstein
-    distance between positive definite matrices"). On the numerical null space, eigenvalues below C times the largest
+    A scalar of A's dtype. The gradient is half the inverse square root, (1/2) A^(-1/2), or (1/2) R (R A R)^(-1/2) R (Bhatia,
+    Jain, Lim 2019, "On the Bures-Wasserstein distance between positive definite matrices"): it comes with the value, and
+    there is no way back through the decomposition. On the numerical null space, eigenvalues below C times the largest
     times float64's epsilon, where no gradient exists, it is zero: the pseudo-inverse.
     """
-    result: Tensor = _TraceSqrt.apply(a)
+    result: Tensor = _TraceSqrt.apply(a, root)
     return result
 
 
 class _TraceSqrt(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(exact(a))
+    def forward(ctx: Any, a: Tensor, root: Tensor | None) -> Tensor:
+        inner = exact(a)
+        if root is not None:
+            inner = root @ inner @ root
+            inner = (inner + inner.mT) / 2
+        values, vectors = torch.linalg.eigh(inner)
         floor = values[-1].clamp_min(0) * a.shape[-1] * torch.finfo(values.dtype).eps
         kept = values > floor
         roots: Tensor = values.clamp_min(0).sqrt()
         half_inverse = torch.where(kept, 0.5 / torch.where(kept, roots, 1), 0)
-        gradient = (vectors * half_inverse) @ vectors.mT
+        sides = vectors if root is None else root @ vectors
+        gradient = (sides * half_inverse) @ sides.mT
         ctx.save_for_backward(gradient.to(device=a.device, dtype=a.dtype))
         return roots.sum().to(device=a.device, dtype=a.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         gradient: Tensor = ctx.saved_tensors[0]
-        return grads[0] * gradient
+        return grads[0] * gradient, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from .networks.graph import Network
 from .schedule import Size
 from .sweep import PICTURE, UNLIMITED, Limits, Sweep
 from .tiling import Window, coarser_rows
+from .workers import at_once
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Objective:
             terms.append(Term(f"style {layer}", layer, family.style(target), weight))
         terms.append(Term("tv", PICTURE, family.tv(), settings.tv_weight))
         self.terms = tuple(term for term in terms if term.weight)
+        self.decomposes = family.style is WassersteinLoss and content.device.type == "cpu"
         self._limit(limits)
 
     def _limit(self, limits: Limits) -> None:
@@ -151,7 +154,9 @@ class Objective:
             name: Stats({key: value.requires_grad_() for key, value in stats.sums.items()}, stats.count)
             for name, stats in self._total(found).items()
         }
-        parts = {term.name: term.loss.score(leaves[term.name]) * term.weight for term in self.terms}
+        scores = [functools.partial(term.loss.score, leaves[term.name]) for term in self.terms]
+        scored = at_once(scores) if self.decomposes else [score() for score in scores]
+        parts = {term.name: score * term.weight for term, score in zip(self.terms, scored, strict=True)}
         loss = torch.stack(list(parts.values())).sum()
         flat = [(name, key, value) for name, stats in leaves.items() for key, value in stats.sums.items()]
         slopes = torch.autograd.grad(loss, [value for _, _, value in flat], allow_unused=True, materialize_grads=True)

@@ -28,6 +28,43 @@ class Stage:
         return self.size[0] * self.size[1] * self.steps
 
 
+@dataclass(frozen=True)
+class Course:
+    """How many steps of Adam there are at the first scale and at later ones, and how they are taken.
+
+    The step size goes from `first_size` to `last_size` along half a cosine (Loshchilov and Hutter 2016,
+    https://arxiv.org/abs/1608.03983) at each scale, or stays where the two are equal. `betas` are Adam's, None for the
+    style loss's own.
+    """
+
+    initial_steps: int
+    steps: int
+    first_size: float
+    last_size: float
+    avg_decay: float
+    betas: tuple[float, float] | None = None
+
+    @staticmethod
+    def of(settings: Settings) -> Course:
+        """Return the course that settings ask for: style-transfer-pytorch's, with a constant step size, or `AUTO`."""
+        if isinstance(settings.iterations, str):
+            return AUTO
+        size = settings.step_size
+        return Course(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay)
+
+    def step_size(self, step: int, steps: int) -> float:
+        """Return the size of a step, counted from 1, of so many."""
+        fall = (1 + math.cos(math.pi * (step - 1) / steps)) / 2
+        return self.last_size + (self.first_size - self.last_size) * fall
+
+
+AUTO = Course(300, 200, 0.08, 0.001, 0.9, (0.95, 0.99))
+"""`--iterations auto`: large steps with much momentum first, then ever smaller ones, so that less needs to be averaged.
+
+Found by trial (benchmarks/results, "schedule"): it ends at about the loss of 1000 and 500 steps of 0.02.
+"""
+
+
 def scales(min_scale: int, end_scale: int) -> tuple[int, ...]:
     """Return the scales, ascending: `end_scale` divided by powers of sqrt(2), rounded, down to `min_scale`.
 
@@ -64,6 +101,7 @@ def resolve_end_scale(end_scale: str, size: Size) -> int:
 
 def plan(content_size: Size, style_sizes: Sequence[Size], settings: Settings) -> tuple[Stage, ...]:
     """Return the stages of a run."""
+    course = Course.of(settings)
     stages: list[Stage] = []
     for scale in scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size)):
         style_scale = settings.style_size or max(1, round(scale * settings.style_scale_fac))
@@ -72,7 +110,7 @@ def plan(content_size: Size, style_sizes: Sequence[Size], settings: Settings) ->
                 scale=scale,
                 size=fit(content_size, scale, enlarge=True),
                 style_sizes=tuple(fit(size, style_scale, enlarge=False) for size in style_sizes),
-                steps=settings.iterations if stages else settings.initial_iterations,
+                steps=course.steps if stages else course.initial_steps,
             )
         )
     return tuple(stages)

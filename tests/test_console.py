@@ -20,7 +20,7 @@ def iterate(**about: Any) -> Any:
     values = {
         "stage": STAGES[0], "index": 0, "stages": STAGES, "step": 40, "steps": 40, "scale": 100, "size": (100, 90),
         "loss": torch.tensor(1.5), "parts": {"tv": torch.tensor(0.5)}, "seconds": 2.0, "memory": 7, "done": 10,
-        "ends_scale": True,
+        "ends_scale": True, "ends_run": False,
     }  # fmt: skip
     return types.SimpleNamespace(**values | about)
 

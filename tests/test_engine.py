@@ -11,11 +11,12 @@ import torch
 from conftest import REAL_WEIGHTS, SHARED, TOLERANCES, picture, tiny_weights
 from torch import Tensor
 
-from style_transfer import engine
+from style_transfer import engine, schedule
 from style_transfer.config import INITS, Settings
 from style_transfer.errors import ImageError, SettingsError
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective
+from style_transfer.optimizers import Adam
 
 SHORT: dict[str, Any] = {"min_scale": 32, "end_scale": "46", "initial_iterations": 6, "iterations": 5}
 MakeNetwork = Callable[..., Network]
@@ -145,6 +146,22 @@ def test_a_picture_to_start_from_is_used(make_network: MakeNetwork) -> None:
     first = next(engine.stylize(content, [style], settings, networks=[make_network()], init=init))
     expected = engine.resize(init, (33, 33), antialias=True).clamp(0, 1)
     assert torch.allclose(first.image(), expected, atol=1e-6)
+
+
+def test_auto_follows_its_course_at_every_scale(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "AUTO", schedule.Course(3, 2, 0.08, 0.02, 0.5, (0.95, 0.99)))
+    taken: list[tuple[float, tuple[float, float]]] = []
+    original = Adam.step
+
+    def step(self: Adam, image: Tensor) -> None:
+        taken.append((round(self.step_size, 4), self.betas))
+        original(self, image)
+
+    monkeypatch.setattr(Adam, "step", step)
+    settings = Settings(min_scale=32, end_scale="46", iterations="auto")
+    found = list(engine.stylize(picture(1, 40, 40).float(), [picture(2, 40, 40).float()], settings, networks=[make_network()]))
+    assert [size for size, _ in taken] == [0.08, 0.065, 0.035, 0.08, 0.05]
+    assert {betas for _, betas in taken} == {(0.95, 0.99)} and found[-1].average.decay == 0.5
 
 
 def test_lbfgs_lowers_the_loss(make_network: MakeNetwork) -> None:

@@ -41,6 +41,9 @@ def test_gradient_through_a_covariance_with_fewer_cells_than_channels(cells: int
     root = sqrt_psd(psd(12, 30, seed=1))
     x = torch.randn(12, cells, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
     trace_sqrt(root @ x @ x.mT @ root / cells).backward()
+    given = x.detach().clone().requires_grad_()
+    trace_sqrt(given @ given.mT / cells, root).backward()
+    assert torch.allclose(given.grad, x.grad, rtol=1e-9, atol=1e-12)
     u, _, vh = torch.linalg.svd(root @ x.detach() / cells**0.5, full_matrices=False)
     expected = root @ u @ vh / cells**0.5
     assert torch.allclose(x.grad, expected, rtol=1e-6, atol=1e-9)

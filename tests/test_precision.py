@@ -81,15 +81,24 @@ def test_sums_of_many_features_are_float32(features: torch.dtype) -> None:
 def test_a_run_ends_within_a_percent_of_float32(features: torch.dtype, make_network: MakeNetwork) -> None:
     content, style = picture(1, 64, 80, torch.float32), picture(2, 64, 80, torch.float32)
     settings = Settings(min_scale=60, end_scale="80", initial_iterations=60, iterations=60)
+    judge = Objective([make_network()], content, [style], settings)
     ends = []
     for network in (make_network(), make_network(features=features)):
         for iterate in stylize(content, [style], settings, networks=[network]):
             last = iterate
-        ends.append(float(last.loss))
-    assert ends[1] == pytest.approx(ends[0], rel=0.01)
+        ends.append(float(judge.evaluate(last.image()).loss))
+    assert 0.9 * ends[0] < ends[1] < 1.01 * ends[0]  # runs differ in their noise, either way; worse by a per cent is worse
 
 
-def test_auto_is_float32_where_nothing_else_is_fast() -> None:
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_on_a_cpu_is_bfloat16_if_it_has_instructions_for_it(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(devices._cpu_multiplies_bfloat16(), bool)
+    monkeypatch.setattr(devices, "_cpu_multiplies_bfloat16", lambda: fast)
+    assert devices.choose_precision("auto", [CPU]).name == ("bf16" if fast else "fp32")
+
+
+def test_auto_is_float32_where_nothing_else_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_cpu_multiplies_bfloat16", lambda: False)
     assert devices.choose_precision("auto", [CPU]).name == "fp32"
     assert devices.choose_precision("bf16", [CPU, CPU]).dtype == torch.bfloat16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from style_transfer.config import Settings
-from style_transfer.schedule import Stage, fit, plan, resolve_end_scale, scales
+from style_transfer.schedule import Course, Stage, fit, plan, resolve_end_scale, scales
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,18 @@ def test_plan() -> None:
 def test_plan_with_a_fixed_style_size() -> None:
     stages = plan((64, 64), [(300, 600)], Settings(end_scale="181", style_size=200))
     assert {s.style_sizes for s in stages} == {((100, 200),)}
+
+
+def test_a_number_of_iterations_means_a_constant_step_size() -> None:
+    course = Course.of(Settings(iterations=7, initial_iterations=9, step_size=0.03, avg_decay=0.5))
+    assert (course.initial_steps, course.steps, course.avg_decay, course.betas) == (9, 7, 0.5, None)
+    assert {course.step_size(step, 7) for step in range(1, 8)} == {0.03}
+
+
+def test_auto_takes_fewer_steps_whose_size_falls() -> None:
+    settings = Settings(end_scale="181", iterations="auto", initial_iterations=7, step_size=0.5)
+    assert [stage.steps for stage in plan((64, 64), [(64, 64)], settings)] == [300, 200]
+    course = Course.of(settings)
+    sizes = [course.step_size(step, 200) for step in range(1, 201)]
+    assert sizes[0] == 0.08 and sizes == sorted(sizes, reverse=True) and 0.001 < sizes[-1] < 0.0011
+    assert sizes[100] == pytest.approx((0.08 + 0.001) / 2)

@@ -15,7 +15,7 @@ from .spec import Conv, NetworkSpec, Segment
 
 def average_pool(x: Tensor) -> Tensor:
     """Return twice the mean of each 2x2 block, which keeps the magnitude of features about the same."""
-    return F.avg_pool2d(x, 2) * 2
+    return F.avg_pool2d(x, 2, divisor_override=2)
 
 
 def l2_pool(x: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ class Network:
         return next((name for name, known in PRECISIONS.items() if (known.dtype, known.tf32) == works_in), "fp64")
 
     def _last_channels(self, device: torch.device) -> bool:
-        """Say whether tensors on a device have their channels last in memory, as tensor cores want them."""
-        return device.type == "cuda" and (self.tf32 or self.features.itemsize < 4)
+        """Say whether tensors on a device have their channels last in memory, as units for short numbers want them."""
+        return device.type in ("cuda", "cpu") and (self.tf32 or self.features.itemsize < 4)
 
     def float32_math(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which this network's convolutions, forward and backward, compute as it wants."""

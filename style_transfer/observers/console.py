@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from tqdm import tqdm
 
 from ..schedule import Stage
+from .late import Late
 
 if TYPE_CHECKING:
     from ..engine import Iterate
@@ -108,8 +109,8 @@ class Quiet:
 class Bar(Quiet):
     """One bar for the whole run in a terminal; elsewhere a line at the end of each scale.
 
-    The bar counts pixels times steps, since later scales cost more. It is redrawn at most ten times a second, and only then
-    is the loss read, so the device is seldom waited for.
+    The bar counts pixels times steps, since later scales cost more. It is redrawn at most ten times a second, with the latest
+    loss that has arrived from the device.
     """
 
     INTERVAL = 0.1
@@ -117,6 +118,8 @@ class Bar(Quiet):
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
         super().__init__(stream)
         self.shown = 0.0
+        self.loss = ""
+        self.late: Late[None] = Late()
         self.bar = None
         if self.stream.isatty():
             bar_format = "{desc} {percentage:3.0f}%|{bar}| {unit}"
@@ -138,8 +141,11 @@ class Bar(Quiet):
         if now - self.shown < self.INTERVAL and not iterate.ends_scale:
             return
         self.shown = now
+        self.late.put(None, {"loss": iterate.loss})
+        for _, numbers in self.late.arrived(all=iterate.ends_scale):
+            self.loss = f"loss {numbers['loss']:.4g}, "
         self.bar.set_description_str(f"{width}x{height} {iterate.step}/{iterate.steps}", refresh=False)
-        self.bar.unit = f"loss {float(iterate.loss):.4g}, {clock(left)} left"
+        self.bar.unit = f"{self.loss}{clock(left)} left"
         self.bar.n = iterate.done
         self.bar.refresh()
 
@@ -164,6 +170,7 @@ class JSONLines(Quiet):
         super().__init__(stream)
         self.out = out or sys.stdout
         self.open = True
+        self.late: Late[dict[str, Any]] = Late()
 
     def emit(self, event: dict[str, Any]) -> None:
         """Print one event; when the reader has gone, nothing more is printed and the run goes on."""
@@ -175,20 +182,27 @@ class JSONLines(Quiet):
             self.open = False
 
     def update(self, iterate: Iterate, left: float) -> None:
-        """Print the iteration."""
+        """Print the iteration, or the ones before whose numbers have arrived from the device."""
         height, width = iterate.size
-        self.emit(
-            {
-                "event": "iterate",
-                "scale": iterate.scale,
-                "width": width,
-                "height": height,
-                "step": iterate.step,
-                "steps": iterate.steps,
-                "loss": finite(float(iterate.loss)),
-                "parts": {name: finite(float(part)) for name, part in iterate.parts.items()},
-                "seconds": round(iterate.seconds, 3),
-                "seconds_left": round(left, 1),
-                "memory": iterate.memory,
-            }
-        )
+        event = {
+            "event": "iterate",
+            "scale": iterate.scale,
+            "width": width,
+            "height": height,
+            "step": iterate.step,
+            "steps": iterate.steps,
+            "seconds": round(iterate.seconds, 3),
+            "seconds_left": round(left, 1),
+            "memory": iterate.memory,
+        }
+        self.late.put(event, {"loss": iterate.loss, **iterate.parts})
+        self._emit_late(all=iterate.ends_run)
+
+    def _emit_late(self, *, all: bool) -> None:
+        for event, numbers in self.late.arrived(all=all):
+            loss, *parts = ((name, finite(value)) for name, value in numbers.items())
+            self.emit(event | {"loss": loss[1], "parts": dict(parts)})
+
+    def close(self) -> None:
+        """Print what is still on its way."""
+        self._emit_late(all=True)
