@@ -18,14 +18,14 @@ README = PACKAGE.parent / "README.md"
 
 LAYERS = [
     ["errors", "allocator"],
-    ["config"],
+    ["config", "files"],
     ["schedule"],
     ["tiling"],
     ["distributed"],
     ["matrix", "devices", "images"],
     ["networks", "losses", "optimizers", "resampling"],
     ["sweep"],
-    ["memory", "objective"],
+    ["memory", "objective", "checkpoint"],
     ["engine"],
     ["api", "observers"],
     ["cli"],

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..images import shown
+from ..files import shown
 from .spec import Conv, NetworkSpec
 
 State = dict[str, Tensor]
