@@ -108,6 +108,27 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see style_transfer --help")
 
 
+class Doctor(argparse.Action):
+    """Prints what `doctor.examine` finds and exits with the code of the first thing that is wrong."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Do it at once: no other argument is needed."""
+        from . import doctor
+
+        code = 0
+        for found in doctor.examine():
+            mark = "wrong" if found.error else "note " if found.advice else "ok   "
+            print(
+                one_line(f"{mark}  {found.topic}: {found.text}") + one_line(f"; {found.advice}" if found.advice else ""),
+                flush=True,
+            )
+            code = code or (0 if found.error is None else EXIT_CODES.get(found.error, 1))
+        parser.exit(code)
+
+
 def describe_default(default: Any) -> str:
     """Return a default value as it stands in the help."""
     if default is None:
@@ -127,6 +148,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("content", help="the content picture")
     parser.add_argument("styles", nargs="+", metavar="style", help="the style pictures")
+    parser.add_argument(
+        "--doctor", action=Doctor, help="look at libraries, devices, weights and codecs, say what is wrong, and exit"
+    )
     parser.add_argument("--version", action="version", version=f"style_transfer {__version__}")
     for title, cls in (("files, terminal, live page", Options), ("the picture", Settings)):
         group = parser.add_argument_group(title)

@@ -27,7 +27,7 @@ LAYERS = [
     ["sweep"],
     ["memory", "objective", "checkpoint"],
     ["engine"],
-    ["api", "observers"],
+    ["api", "observers", "doctor"],
     ["cli"],
     ["__main__"],
 ]
