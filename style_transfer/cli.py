@@ -11,7 +11,10 @@ import os
 import platform
 import shlex
 import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -20,10 +23,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import __version__
 from .config import INITS, Option, Settings, check_not_empty, flag_name, option, options_of, validate_fields
 from .errors import (
+    CheckpointError,
     DeviceError,
     DistributedError,
     ImageError,
     MemoryLimitError,
+    NumericError,
     OutputError,
     SettingsError,
     StyleTransferError,
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from .checkpoint import Found, Keeper, State
     from .engine import Iterate
     from .images import Picture
     from .networks import Weights
@@ -45,10 +51,12 @@ if TYPE_CHECKING:
 
 EXIT_CODES: dict[type[BaseException], int] = {
     SettingsError: 2,
+    CheckpointError: 2,
     ImageError: 3,
     WeightsError: 4,
     MemoryLimitError: 5,
     OutputError: 6,
+    NumericError: 7,
     DeviceError: 8,
     DistributedError: 9,
     KeyboardInterrupt: 130,
@@ -68,6 +76,12 @@ class Options:
     dpi: float = option(72.0, "resolution written into the result, in dots per inch", kind=float, minimum=0.1, maximum=65535.0)
     save_every: int = option(50, "write the picture every so many iterations (0: only at the end of each scale)", kind=int,
         minimum=0)  # fmt: skip
+    checkpoint: str | None = option(None, "file that a run which was cut short can go on from, or off; removed when the run is "
+        "complete (OUTPUT.checkpoint if left out)", metavar="FILE", check=check_not_empty)  # fmt: skip
+    checkpoint_every: float = option(60.0, "seconds between checkpoints, more where that would cost over 2 % of the time (0: "
+        "only at the end of each scale)", kind=float, minimum=0.0, maximum=1e9, metavar="SECONDS")  # fmt: skip
+    resume: bool = option(False, "go on from the checkpoint; pictures and options must be those it was made with", flag=True)
+    keep_checkpoint: bool = option(False, "keep the checkpoint when the run is complete", flag=True)
     proof: str | None = option(None, "CMYK ICC profile to soft-proof the input pictures with", metavar="PROFILE")
     max_pixels: int = option(500_000_000, "largest input picture that is read, in pixels", kind=int, minimum=1)
     dry_run: bool = option(False, "print scales, sizes, tiles, memory, disk and estimated time, and do nothing", flag=True)
@@ -94,6 +108,27 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see style_transfer --help")
 
 
+class Doctor(argparse.Action):
+    """Prints what `doctor.examine` finds and exits with the code of the first thing that is wrong."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Do it at once: no other argument is needed."""
+        from . import doctor
+
+        code = 0
+        for found in doctor.examine():
+            mark = "wrong" if found.error else "note " if found.advice else "ok   "
+            print(
+                one_line(f"{mark}  {found.topic}: {found.text}") + one_line(f"; {found.advice}" if found.advice else ""),
+                flush=True,
+            )
+            code = code or (0 if found.error is None else EXIT_CODES.get(found.error, 1))
+        parser.exit(code)
+
+
 def describe_default(default: Any) -> str:
     """Return a default value as it stands in the help."""
     if default is None:
@@ -113,6 +148,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("content", help="the content picture")
     parser.add_argument("styles", nargs="+", metavar="style", help="the style pictures")
+    parser.add_argument(
+        "--doctor", action=Doctor, help="look at libraries, devices, weights and codecs, say what is wrong, and exit"
+    )
     parser.add_argument("--version", action="version", version=f"style_transfer {__version__}")
     for title, cls in (("files, terminal, live page", Options), ("the picture", Settings)):
         group = parser.add_argument_group(title)
@@ -171,38 +209,76 @@ def one_line(text: str) -> str:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the iteration; the same signal again stops at once."""
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a wish to stop after the iteration; a second one stops at once.
 
-    def __init__(self) -> None:
-        self.signals: set[int] = set()
+    Terminals, shells and launchers may send one signal several times: what follows within `echo` seconds is the same one, and
+    SIGHUP never is a second. Signals that were ignored from the start, as by nohup, stay so.
+    """
+
+    NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+    PATIENCE = 1.0
+
+    def __init__(self, echo: float = 0.15) -> None:
+        self.echo = echo
+        self.first: int | None = None
+        self._when = 0.0
+        self._left = threading.Event()
 
     @property
     def asked(self) -> bool:
         """Whether to stop."""
-        return bool(self.signals)
+        return self.first is not None
 
     @property
     def exit_code(self) -> int:
-        """The exit code of a run that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + min(self.signals, default=signal.SIGINT)
+        """The exit code of a run that a signal ended: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+        return 128 + (self.first or signal.SIGINT)
+
+    def _again(self, number: int) -> bool:
+        """Take note of a signal; say whether it is a second one."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self._when = number, now
+        return now - self._when > self.echo and number != getattr(signal, "SIGHUP", None)
 
     def _handle(self, number: int, frame: object) -> None:
-        if number in self.signals:
+        if self._again(number):
             raise KeyboardInterrupt
-        self.signals.add(number)
+
+    def _backstop(self, signals: socket.socket) -> None:
+        """End the process if the main thread, deep in some computation, does not take notice of a second signal."""
+        while data := signals.recv(16):
+            for number in data:
+                if self._again(number) and not self._left.wait(self.PATIENCE):
+                    with contextlib.suppress(OSError):
+                        os.write(2, b"\nstyle_transfer: stopped at once\n")
+                    os._exit(self.exit_code)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Handle the signals within the block, if this is the main thread."""
-        before = {}
-        with contextlib.suppress(ValueError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = [getattr(signal, name) for name in self.NAMES if hasattr(signal, name)]
+        before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) is not signal.SIG_IGN}
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        watcher = threading.Thread(target=self._backstop, args=(reader,), name="signals", daemon=True)
+        watcher.start()
+        for number in before:
+            signal.signal(number, self._handle)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+            self._left.set()
+            writer.close()
+            watcher.join()
+            reader.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,13 +300,16 @@ class Run:
         self.content_path, self.style_paths, self.settings, self.options = parse(argv)
         self.output = Path(self.options.output)
         self.saved: Size | None = None
+        self.found: Found | None = None
+        self.interrupt = Interrupt(1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.15)
         self.latest: np.ndarray[Any, np.dtype[np.float32]] | None = None
 
     def __call__(self) -> int:
         """Do the work and return the exit code. Under torchrun, rank 0 reads and writes, and all paint."""
         from . import distributed
 
-        with distributed.joined(self.settings.devices, EXIT_CODES[DistributedError]) as self.group:
+        joined = distributed.joined(self.settings.devices, EXIT_CODES[DistributedError])
+        with contextlib.ExitStack() as self.held, joined as self.group:
             job: Job | StyleTransferError
             if self.group.rank:
                 job = self.group.broadcast(None)
@@ -250,6 +329,8 @@ class Run:
         from .api import to_tensor
 
         self._check_output()
+        if not self.options.dry_run:
+            self._hold_output()
         content, styles, init = self._load_pictures()
         stages = self._check_sizes(content, styles)
         weights = networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
@@ -283,8 +364,64 @@ class Run:
             return 0 if self.group.rank else self._dry_run(loaded, job.stages)
         self.recipe = self._recipe(loaded, job.stages)
         settings = self.settings if job.init is None else dataclasses.replace(self.settings, init="content")
-        iterates = stylize(job.content, job.styles, settings, networks=loaded, init=job.init, group=self.group)
-        return self._paint(iterates, sum(stage.work for stage in job.stages))
+        state = None if self.found is None else self.found.state
+        keeper = self._keeper()
+        try:
+            iterates = stylize(
+                job.content, job.styles, settings, networks=loaded, init=job.init, group=self.group,
+                resume=state, fallback=None if keeper is None else keeper.last,
+            )  # fmt: skip
+        except CheckpointError as error:
+            way_out = "take the pictures and options it was made with, or leave out --resume"
+            raise CheckpointError(f"--resume {self._checkpoint}: {error}; {way_out}") from error
+        if not self.group.rank:
+            self._take_over(chosen)
+        last = job.stages[-1].steps
+        complete = state is not None and (state.index, state.step) == (len(job.stages) - 1, last)
+        if self.group.broadcast(None if self.group.rank else complete):
+            return 0 if state is None else self._write_kept(state, last, keeper)
+        began = 0.0 if state is None else state.seconds
+        self.found = state = None  # its tensors would stay in memory
+        return self._paint(iterates, sum(stage.work for stage in job.stages), keeper, began)
+
+    def _keeper(self) -> Keeper | None:
+        """Return who keeps the checkpoints."""
+        from .checkpoint import Keeper
+
+        number = 0 if self.found is None else self.found.number
+        return None if self._checkpoint is None else Keeper(self._checkpoint, self.options.checkpoint_every, number=number)
+
+    def _take_over(self, devices: Sequence[torch.device]) -> None:
+        """Make the place of the checkpoints this run's: what was found is the newest, what is of another run is set aside."""
+        from . import checkpoint
+
+        if self._checkpoint is None:
+            return
+        if self.found is None:
+            kept = checkpoint.set_aside(self._checkpoint)
+            if kept is not None and not self.options.quiet:
+                self._note(f"an unfinished run was there; its checkpoint is now {kept}, and --checkpoint {kept} --resume goes on")
+            return
+        checkpoint.settle(self.found, self._checkpoint)
+        state = self.found.state
+        height, width = state.size
+        if self.options.quiet:
+            return
+        self._note(f"going on from {self._checkpoint}: {width}x{height}, iteration {state.step}")
+        made = state.made | {"device": devices[0].type, "torch": metadata.version("torch"), "processes": self.group.size}
+        changed = [f"{name} {state.made[name]}" for name in made if str(made[name]) not in str(state.made[name])]
+        if changed:
+            self._note(f"the checkpoint was made with {', '.join(changed)}; the result can differ in the last digits")
+
+    def _write_kept(self, state: State, steps: int, keeper: Keeper | None) -> int:
+        """Write the picture of a run whose last iteration is done already."""
+        from .api import to_pixels
+
+        self._save(to_pixels(state.picture()), self._progress(state.size, state.step, steps), {"finished": True})
+        if keeper is not None and not self.options.keep_checkpoint:
+            keeper.remove()
+        print_path(self.output)
+        return 0
 
     def _dry_run(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> int:
         """Print what each scale is expected to take."""
@@ -317,10 +454,10 @@ class Run:
         return [str(device) for each in loaded for device in each.devices] * self.group.size
 
     def _check_output(self) -> None:
-        from . import images
+        from . import files, images
 
         images.check_output(self.output)
-        images.check_text_output(self._sidecar)
+        files.check_target(self._sidecar)
         inputs = [self.content_path, *self.style_paths]
         inputs += [path for path in (self.settings.weights, self.options.proof) if path]
         inputs += [self.settings.init] if self.settings.init not in INITS else []
@@ -328,6 +465,40 @@ class Run:
             for path in inputs:
                 if same_file(target, Path(path)):
                     raise SettingsError(f"--output {target} is also an input; choose another name")
+        if self._checkpoint is not None:
+            files.check_target(self._checkpoint)
+            for other in (self.output, self._sidecar, *map(Path, inputs)):
+                if same_file(self._checkpoint, other):
+                    raise SettingsError(f"--checkpoint {self._checkpoint} is also an input or the output; choose another name")
+        elif self.options.resume:
+            raise SettingsError("--resume needs a checkpoint, and --checkpoint is off")
+
+    def _hold_output(self) -> None:
+        """Keep other runs away from the output, remove what runs that died left there, and find what to go on from."""
+        from . import checkpoint, files
+
+        self.held.enter_context(files.locked(self.output))
+        files.clean(self.output.resolve().parent)
+        path = self._checkpoint
+        if path is None:
+            return
+        if self.options.checkpoint is not None:
+            self.held.enter_context(files.locked(path))
+            files.clean(path.resolve().parent)
+        if self.options.resume:
+            self.found = checkpoint.newest(path)
+            if self.found is None:
+                raise CheckpointError(f"--resume: there is no checkpoint {path}; leave out --resume to begin from the start")
+            for remark in self.found.remarks:
+                self._note(remark)
+
+    @property
+    def _checkpoint(self) -> Path | None:
+        """Where checkpoints go, or None."""
+        given = self.options.checkpoint
+        if given == "off":
+            return None
+        return self.output.with_name(self.output.name + ".checkpoint") if given is None else Path(given)
 
     @property
     def _sidecar(self) -> Path:
@@ -364,7 +535,20 @@ class Run:
         stages = plan((height, width), style_sizes, self.settings)
         spec.check_stages(stages, self.settings)
         images.check_output(self.output, stages[-1].size)
+        if not self.options.dry_run:
+            self._check_disk(stages[-1].size)
         return stages
+
+    def _check_disk(self, size: Size) -> None:
+        """Raise `OutputError` unless the disk has room for the result beside the old one, and for the checkpoints."""
+        from . import files
+        from .memory import kept_bytes
+
+        height, width = size
+        needs = {self.output: round(1.2 * height * width * 3 * 2) + 2**20}
+        if self._checkpoint is not None:
+            needs[self._checkpoint] = round(3.1 * kept_bytes(size, self.settings.optimizer))
+        files.check_space(needs)
 
     def _recipe(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> dict[str, Any]:
         """Return what is needed to make the picture again."""
@@ -416,19 +600,20 @@ class Run:
         observer.say(f"watch it at {page.start()}")
         return page
 
-    def _paint(self, iterates: Iterator[Iterate], total: int) -> int:
+    def _paint(self, iterates: Iterator[Iterate], total: int, keeper: Keeper | None, began: float) -> int:
         from .observers.console import JSONLines, TimeLeft
 
-        interrupt = Interrupt()
+        interrupt = self.interrupt
         observer = self._observer(total)
         page = None
         iterate: Iterate | None = None
+        halvings = 0
         try:
             page = self._live_page(observer)
             with interrupt.watching():
                 clock: TimeLeft | None = None
                 for iterate in iterates:
-                    clock = clock or TimeLeft(iterate.stages)
+                    clock = clock or TimeLeft(iterate.stages, began)
                     left = clock.update(iterate.index, iterate.step, iterate.seconds)
                     if iterate.step == 1 and sum(iterate.tiles) > 1 and not self.options.quiet and not self.group.rank:
                         height, width = iterate.size
@@ -438,18 +623,41 @@ class Run:
                     observer.update(iterate, left)
                     if page is not None:
                         page.update(page_state(iterate, left), functools.partial(self._page_pixels, iterate))
-                    self.group.stop = interrupt.asked
-                    if self.group.stopped or (interrupt.asked and self.group.size == 1):
+                    if iterate.halvings > halvings:
+                        halvings = iterate.halvings
+                        observer.say(
+                            "style_transfer: note: loss or picture were not finite; going on from "
+                            f"{iterate.w}x{iterate.h}, iteration {iterate.step}, with 1/{2**halvings} of the step size"
+                        )
+                    due = keeper is not None and not self.group.rank and keeper.due()
+                    saving = self.group.saving and self.group.size > 1
+                    self.group.wish(stop=interrupt.asked, save=due)
+                    if self.group.stopped or iterate.ends_run:
                         break
                     every = self.options.save_every
-                    if not iterate.ends_run and (iterate.ends_scale or (every and iterate.step % every == 0)):
+                    if iterate.ends_scale or (every and iterate.step % every == 0):
                         self._write_if_possible(iterate, observer)
+                    if keeper is not None and (iterate.ends_scale or saving or (due and self.group.size == 1)):
+                        self._keep(iterate, keeper, observer)
                 if iterate is not None:
                     stopped = not iterate.ends_run
-                    self._write(iterate, finished=not stopped)
+                    if stopped and keeper is not None:
+                        self._keep(iterate, keeper, observer)
+                    self._write_last(iterate, keeper, observer)
                     if page is not None:
                         last = page_state(iterate, 0) | {"done": True, "stopped": stopped}
                         page.update(last, functools.partial(self._page_pixels, iterate))
+                if keeper is not None:
+                    keeper.close()
+                    self._tell(keeper, observer)
+        except NumericError:
+            if keeper is not None and not self.group.rank:
+                self._write_good(keeper)
+            raise
+        except StyleTransferError:
+            if keeper is not None:
+                keeper.close()
+            raise
         finally:
             observer.close()
             if page is not None:
@@ -469,6 +677,7 @@ class Run:
             observer.say(
                 f"style_transfer: stopped at {width}x{height}, iteration {iterate.step} of {iterate.steps}; "
                 f"the picture so far is in {one_line(str(self.output))}"
+                + ("; --resume goes on" if keeper is not None and keeper.number else "")
             )
             return interrupt.exit_code
         return 0
@@ -483,23 +692,90 @@ class Run:
             return np.zeros((*iterate.size, 3), np.float32)
         return self.latest
 
+    def _keep(self, iterate: Iterate, keeper: Keeper, observer: Observer) -> None:
+        """Keep the state if it is good. A failure is told and does not end the run."""
+        if iterate.finite():
+            keeper.keep(iterate.state(), self.group, self._room(iterate))
+        self._tell(keeper, observer)
+
+    def _tell(self, keeper: Keeper, observer: Observer) -> None:
+        problem = keeper.told()
+        if problem is not None:
+            observer.say(one_line(f"style_transfer: note: {problem}; the run goes on without this checkpoint"))
+
+    def _room(self, iterate: Iterate) -> int:
+        """Return how many bytes a copy of the state may take beside what the next step takes again."""
+        import torch
+
+        from . import memory
+
+        if self.settings.memory is not None:
+            return 0
+        cpu = torch.device("cpu")
+        again = max(0, iterate.memory - memory.used_bytes(cpu)) if iterate.average.value().device == cpu else 0
+        return int(0.5 * (memory.free_bytes(cpu) - again))
+
     def _write_if_possible(self, iterate: Iterate, observer: Observer) -> None:
-        """Write the picture so far; a failure, such as a full disk, is told and does not end the run."""
+        """Write the picture so far if it is good; a failure, such as a full disk, is told and does not end the run."""
+        if not iterate.finite():
+            return
         try:
             self._write(iterate, finished=False)
         except OutputError as error:
             observer.say(one_line(f"style_transfer: note: {error}; the run goes on without saving this iteration"))
 
+    def _write_last(self, iterate: Iterate, keeper: Keeper | None, observer: Observer) -> None:
+        """Write the picture at the end, and remove the checkpoints of a run that is complete."""
+        if not iterate.finite():
+            return
+        try:
+            self._write(iterate, finished=iterate.ends_run)
+        except OutputError as error:
+            if keeper is None:
+                raise
+            if iterate.ends_run and self.group.size == 1:  # the others have not failed, and would not take part
+                self._keep(iterate, keeper, observer)
+            keeper.close()
+            raise OutputError(f"{error}; mend that and go on from {self._checkpoint} with --resume") from error
+        if keeper is None or not iterate.ends_run:
+            return
+        if self.options.keep_checkpoint:
+            self._keep(iterate, keeper, observer)
+        elif not self.group.rank:
+            keeper.remove()
+
+    def _write_good(self, keeper: Keeper) -> None:
+        """Write the picture of the last good state of a run that diverged."""
+        from .api import to_pixels
+
+        state = keeper.last()
+        if state is not None:
+            steps = self.recipe["scales"][state.index]["steps"]
+            self._save(to_pixels(state.picture()), self._progress(state.size, state.step, steps), {"finished": False})
+
     def _write(self, iterate: Iterate, *, finished: bool) -> None:
         """Write the picture and OUTPUT.json beside it. In a group all call it, and rank 0 writes."""
-        from . import images
-
         pixels = pixels_of(iterate)
         if self.group.rank:
             return
         self.latest = pixels if self.group.size > 1 and self.options.web else None
-        height, width = iterate.size
-        recipe = self.recipe | {"width": width, "height": height, "step": iterate.step, "steps": iterate.steps}
+        report = {
+            "finished": finished,
+            "loss": float(iterate.loss),
+            "parts": {name: float(part) for name, part in iterate.parts.items()},
+            "seconds": round(iterate.seconds, 2),
+            "memory_bytes": iterate.memory,
+        }
+        self._save(pixels, self._progress(iterate.size, iterate.step, iterate.steps), report)
+
+    def _progress(self, size: Size, step: int, steps: int) -> dict[str, Any]:
+        return {"width": size[1], "height": size[0], "step": step, "steps": steps}
+
+    def _save(self, pixels: np.ndarray[Any, np.dtype[np.float32]], progress: dict[str, Any], report: dict[str, Any]) -> None:
+        """Write pixels with the recipe in them, and the recipe with a report beside them."""
+        from . import files, images
+
+        recipe = self.recipe | progress
         inside = {name: value for name, value in recipe.items() if name != "command"}
         names = {name: Path(path).name for name in ("weights", "init") if (path := recipe["settings"][name])}
         inside["settings"] = recipe["settings"] | names  # file names, not where they lie on this machine
@@ -507,15 +783,8 @@ class Run:
             self.output, pixels, dpi=self.options.dpi,
             metadata={"Software": self.recipe["program"], "Recipe": json.dumps(inside)},
         )  # fmt: skip
-        report = recipe | {
-            "finished": finished,
-            "loss": float(iterate.loss),
-            "parts": {name: float(part) for name, part in iterate.parts.items()},
-            "seconds": round(iterate.seconds, 2),
-            "memory_bytes": iterate.memory,
-        }
-        images.write_text(self._sidecar, json.dumps(report, indent=2) + "\n")
-        self.saved = iterate.size
+        files.write_text(self._sidecar, json.dumps(recipe | report, indent=2) + "\n")
+        self.saved = progress["height"], progress["width"]
 
 
 def same_file(a: Path, b: Path) -> bool:
@@ -578,4 +847,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0" or isinstance(error, DistributedError):
             with contextlib.suppress(OSError, ValueError):
                 print(f"style_transfer: {one_line(text)}", file=sys.stderr, flush=True)
+        if isinstance(error, KeyboardInterrupt) and run is not None:
+            return run.interrupt.exit_code
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))

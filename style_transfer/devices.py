@@ -147,10 +147,10 @@ def resolve(names: Sequence[str] | None) -> tuple[tuple[torch.device, ...], tupl
     if names is None:
         if known[0] == "cpu":
             return (torch.device("cpu"),), ()
-        problem = _problem(torch.device(known[0]))
-        if problem is None:
+        wrong = problem(torch.device(known[0]))
+        if wrong is None:
             return (torch.device(known[0]),), ()
-        return (torch.device("cpu"),), (f"{known[0]} {problem}; working on the CPU instead",)
+        return (torch.device("cpu"),), (f"{known[0]} {wrong}; working on the CPU instead; see --doctor",)
     devices = []
     for name in names:
         full = name if ":" in name or name == "cpu" else f"{name}:0"
@@ -158,13 +158,13 @@ def resolve(names: Sequence[str] | None) -> tuple[tuple[torch.device, ...], tupl
             raise SettingsError(f"--devices {name!r} is not there{near_miss(name, known)}; this machine has {', '.join(known)}")
         devices.append(torch.device(full))
     for device in dict.fromkeys(devices):
-        if device.type != "cpu" and (problem := _problem(device)) is not None:
-            raise DeviceError(f"--devices {device} {problem}; take another, such as cpu")
+        if device.type != "cpu" and (wrong := problem(device)) is not None:
+            raise DeviceError(f"--devices {device} {wrong}; take another, such as cpu")
     return tuple(devices), ()
 
 
-def _problem(device: torch.device) -> str | None:
-    """Return what is wrong with a device, or None."""
+def problem(device: torch.device) -> str | None:
+    """Return what is wrong with a device's gradients, or None."""
     try:
         error = gradient_error(device)
     except (RuntimeError, NotImplementedError) as failure:

@@ -122,11 +122,17 @@ class Group:
         self.size = size
         self.device = device or torch.device("cpu")
         self.pulse = pulse
-        self.stop = False
-        """Set by any rank: wants the run to end. After the next `total`, `stopped` is True on all."""
-        self.stopped = False
+        self.stop = self.save = False
+        self.stopped = self.saving = False
+        """What any rank wished for before the last `total`, the same on all: that the run end, that the state be kept."""
         self.sent = 0
         """Bytes that this rank has sent to others; a sum over all ranks counts as the ring algorithm does it."""
+
+    def wish(self, *, stop: bool, save: bool) -> None:
+        """Say whether this rank wants the run to end, or its state to be kept. One process alone has its wishes at once."""
+        self.stop, self.save = stop, save
+        if self.size == 1:
+            self.stopped, self.saving = stop, save
 
     def bands(self, height: int, stride: int) -> tuple[Rows, ...]:
         """Return the rows that each rank owns of a picture, begun at multiples of `stride`."""
@@ -182,13 +188,13 @@ class Group:
         return total
 
     def total(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the sums over all ranks of tensors of any shapes, the same numbers on every rank. Spreads the wish to stop."""
+        """Return the sums over all ranks of tensors of any shapes, the same numbers on every rank. Spreads the wishes."""
         if self.size == 1:
-            self.stopped = self.stop
             return dict(tensors)
         names = sorted(tensors)
         like = tensors[names[0]]
-        flat = torch.cat([*(tensors[name].reshape(-1) for name in names), like.new_tensor([float(self.stop)])]).to(self.device)
+        wishes = like.new_tensor([float(self.stop), float(self.save)])
+        flat = torch.cat([*(tensors[name].reshape(-1) for name in names), wishes]).to(self.device)
         with self._named_failures():
             dist.all_reduce(flat)
         self.sent += 2 * (self.size - 1) * flat.nbytes // self.size
@@ -196,7 +202,7 @@ class Group:
         for name in names:
             found[name] = flat[at : at + tensors[name].numel()].view_as(tensors[name]).to(like.device)
             at += tensors[name].numel()
-        self.stopped = bool(flat[-1] > 0)
+        self.stopped, self.saving = (wished > 0 for wished in flat[-2:].tolist())
         return found
 
     def counts(self, values: Sequence[int]) -> list[int]:

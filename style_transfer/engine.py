@@ -9,18 +9,19 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from . import allocator, memory
+from .checkpoint import State, differences, digest, joint
 from .config import INITS, Settings, parse_bytes
 from .devices import resolve
 from .distributed import LOCAL, Group, Rows
-from .errors import ImageError, MemoryLimitError, SettingsError
+from .errors import CheckpointError, ImageError, MemoryLimitError, NumericError, SettingsError
 from .networks import load
 from .networks.graph import Network
 from .objective import FAMILIES, Objective, size_of
@@ -31,6 +32,10 @@ from .sweep import UNLIMITED, Limits
 
 T = TypeVar("T")
 RETRIES = 8
+HALVINGS = 3
+"""How often the step size is halved when numbers do not stay finite."""
+CHECK_STEPS = 8
+"""Losses are looked at together, after so many steps and at the end of a scale: looking waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class Iterate:
     `loss` and its weighted `parts` are scalar tensors of the picture before the step; reading one waits for the
     device. `seconds` count from the start of the run; `memory` is the peak so far in bytes, the device's if it is
     an accelerator, else the process's. `tiles` says in how many tiles
-    each segment of the network works. `image()` is the averaged picture, valid until the generator goes on.
+    each segment of the network works. `image()` is the averaged picture, valid until the generator goes on; so are `state()`,
+    with which `stylize` can go on from here later, and `finite()`, which says whether all numbers are finite and waits for
+    the device. In a group of processes all must call these. `halvings` is how often the step size was halved.
     """
 
     stage: Stage
@@ -55,6 +62,9 @@ class Iterate:
     average: Average
     group: Group
     bands: tuple[Rows, ...]
+    halvings: int
+    state: Callable[[], State]
+    finite: Callable[[], bool]
 
     @property
     def scale(self) -> int:
@@ -190,12 +200,12 @@ def ready(picture: Tensor, size: Size, network: Network, rows: Rows | None = Non
     return resized.clamp(0, 1).to(home or network.devices[0])
 
 
-def make_optimizer(settings: Settings, group: Group = LOCAL) -> Optimizer:
-    """Return the optimizer that `settings` ask for, before its first step."""
+def make_optimizer(settings: Settings, group: Group = LOCAL, factor: float = 1.0) -> Optimizer:
+    """Return the optimizer that `settings` ask for, before its first step, with `factor` times their step size."""
     if settings.optimizer == "lbfgs":
-        return LBFGS(group=group)
+        return LBFGS(group=group, length=factor)
     course = Course.of(settings)
-    return Adam(step_size=course.first_size, betas=course.betas or FAMILIES[settings.style_loss].betas)
+    return Adam(step_size=course.first_size * factor, betas=course.betas or FAMILIES[settings.style_loss].betas)
 
 
 def stylize(
@@ -206,6 +216,8 @@ def stylize(
     networks: Sequence[Network] | None = None,
     init: Tensor | None = None,
     group: Group = LOCAL,
+    resume: State | None = None,
+    fallback: Callable[[], State | None] | None = None,
 ) -> Iterator[Iterate]:
     """Paint `content` in the manner of `styles`, coarse to fine, and yield an `Iterate` after each step.
 
@@ -215,6 +227,13 @@ def stylize(
     all call it with the same pictures, and each holds a band of the rows. Everything is checked before the first step:
     raises `SettingsError`, `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even
     small tiles do not fit.
+
+    With `resume`, a whole state (given on rank 0), the run goes on from there, on a CPU to the same bits. Raises
+    `CheckpointError` if it is of another run, with a list of what differs.
+
+    When loss or picture are not finite, the run goes back to the last good state and goes on with half the step size, three
+    times at most; then `NumericError` is raised. `fallback()`, called on rank 0, returns the last good state, whole, or None for
+    the start; left out, a copy is kept in memory where there is plenty.
     """
     settings = settings or Settings()
     check_picture("the content picture", content)
@@ -232,7 +251,38 @@ def stylize(
     spec.check_split(settings)
     stages = plan(size_of(content), [size_of(style) for style in styles], settings)
     spec.check_stages(stages, settings)
-    return _run(content, styles, settings, networks, init, stages, group)
+    identity = functools.cache(functools.partial(identify, content, tuple(styles), settings, networks[0], init))
+    resume = joint(resume, group)
+    if resume is not None:
+        check_resume(resume, identity(), stages)
+    return _run(content, styles, settings, networks, init, stages, group, resume, fallback, identity)
+
+
+def identify(
+    content: Tensor, styles: Sequence[Tensor], settings: Settings, network: Network, init: Tensor | None
+) -> dict[str, Any]:
+    """Return what a run's result depends on: settings, and hashes of the pictures and the weights. JSON can hold it."""
+    return {
+        "settings": settings.as_dict(),
+        "content": digest(content),
+        "styles": [digest(style) for style in styles],
+        "init": None if init is None else digest(init),
+        "network": network.spec.name,
+        "weights": network.digest,
+    }
+
+
+def check_resume(state: State, identity: Mapping[str, Any], stages: Sequence[Stage]) -> None:
+    """Raise `CheckpointError` unless a run can go on from a state."""
+    found = differences(state.identity, identity)
+    if found:
+        raise CheckpointError(f"the checkpoint is of another run: {'; '.join(found)}")
+    if not 0 <= state.index < len(stages) or state.size != stages[state.index].size:
+        raise CheckpointError(
+            f"the checkpoint is damaged: there is no scale {state.index + 1} of {state.size[1]}x{state.size[0]}"
+        )
+    if not 1 <= state.step <= stages[state.index].steps or not 0 <= state.halvings <= HALVINGS:
+        raise CheckpointError(f"the checkpoint is damaged: there is no iteration {state.step} at its scale")
 
 
 @dataclass(frozen=True)
@@ -340,6 +390,42 @@ class _Workshop:
         )
 
 
+class _NotFiniteError(Exception):
+    """Loss or picture are not finite."""
+
+
+class _Guard:
+    """Whether all losses and pictures so far were finite, kept on the device until somebody looks."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.losses: Tensor | None = None
+        self.failed = False
+
+    def note(self, loss: Tensor) -> None:
+        """Take note of a loss, without waiting for the device."""
+        finite = loss.detach().isfinite()
+        self.losses = finite if self.losses is None else self.losses & finite
+
+    def finite(self, image: Tensor, average: Average) -> bool:
+        """Return whether all losses, and the picture and its average as they are, are finite. In a group all must ask."""
+        if not self.failed:
+            sums = image.detach().sum() + (image if average.sum is None else average.sum).detach().sum()
+            bad = not bool(sums.isfinite()) or (self.losses is not None and not bool(self.losses))
+            self.failed = self.group.counts([int(bad)]) != [0]
+        return not self.failed
+
+
+def _agreed(stored: Limits, planned: Limits) -> Limits:
+    """Return the limits a state was made in, so that sums are added in the same order, unless memory is shorter now."""
+    if planned.whole or stored == planned:
+        return stored
+    if stored.whole or stored.side or len(stored.areas) != len(planned.areas):
+        return planned
+    pairs = zip((*stored.areas, *stored.keep), (*planned.areas, *planned.keep), strict=True)
+    return stored if all(a <= 1.1 * b for a, b in pairs) else planned
+
+
 def _run(
     content: Tensor,
     styles: Sequence[Tensor],
@@ -348,19 +434,84 @@ def _run(
     init: Tensor | None,
     stages: tuple[Stage, ...],
     group: Group,
+    state: State | None,
+    fallback: Callable[[], State | None] | None,
+    identity: Callable[[], dict[str, Any]],
 ) -> Iterator[Iterate]:
-    start = time.perf_counter()
-    network = networks[0]
-    course, optimizer = Course.of(settings), make_optimizer(settings, group)
+    """Yield what `_paint` does; go back to the last good state, and on with smaller steps, when numbers are not finite."""
+    start = time.perf_counter() - (state.seconds if state is not None else 0)
+    halvings = state.halvings if state is not None else 0
+    good = state if fallback is None else None
+    begin, state = [state], None
+    while True:
+        try:
+            for iterate in _paint(content, styles, settings, networks, init, stages, group, begin, halvings, start, identity):
+                yield iterate
+                if fallback is None and (iterate.step % CHECK_STEPS == 0 or iterate.ends_scale):
+                    latest = iterate.state()
+                    plenty = settings.memory is None and memory.free_bytes(torch.device("cpu")) > 8 * latest.bytes
+                    if group.broadcast(plenty) and iterate.finite():
+                        good = latest.whole(group)
+            return
+        except _NotFiniteError as error:
+            where = str(error)
+        halvings += 1
+        if halvings > HALVINGS:
+            raise NumericError(
+                f"loss or picture were not finite at {where}, though the step size was halved {HALVINGS} times; "
+                "take a smaller --step-size, smaller weights, or --precision fp32"
+            )
+        begin = [good if fallback is None else joint(fallback() if not group.rank else None, group)]
+
+
+def _paint(
+    content: Tensor,
+    styles: Sequence[Tensor],
+    settings: Settings,
+    networks: Sequence[Network],
+    init: Tensor | None,
+    stages: tuple[Stage, ...],
+    group: Group,
+    begin: list[State | None],
+    halvings: int,
+    start: float,
+    identity: Callable[[], dict[str, Any]],
+) -> Iterator[Iterate]:
+    """Yield the iterates from a state on; `begin` has one, or None, and is emptied, so that nobody keeps its tensors."""
+    network, state = networks[0], begin.pop()
+    course, optimizer = Course.of(settings), make_optimizer(settings, group, 0.5**halvings)
+    made = {
+        "torch": torch.__version__,
+        "device": str(network.devices[0]),
+        "precision": network.precision,
+        "processes": group.size,
+    }
     average: Average | None = None
     size, bands = stages[0].size, group.bands(stages[0].size[0], network.spec.stride)
     for index, stage in enumerate(stages):
+        if state is not None and index < state.index:
+            continue
+        done = 0
         before, old = size, bands
         size, bands = stage.size, group.bands(stage.size[0], network.spec.stride)
         rows = bands[group.rank]
         shop = _Workshop(networks, stage, settings, group)
         home = shop.home
-        if average is not None:
+        if state is not None and index == state.index:
+            if settings.tile == "auto":
+                shop.limits = _agreed(state.limits, shop.limits)
+            here, done = state.shared(group, bands, home), state.step
+            image, average = here.tensors["image"], Average(course.avg_decay)
+            try:
+                optimizer.restore(here.tensors, here.numbers)
+                average.restore(here.tensors, here.numbers)
+            except KeyError as error:
+                raise CheckpointError(f"the checkpoint is damaged: it has no {error}") from error
+            del here
+            state = None
+            if done == stage.steps:
+                continue
+        elif average is not None:
             resized = functools.partial(regrid, size=before, bands=old, target=size, new=bands, home=home, group=group)
             image = resized(average.value(), "bicubic").clamp(0, 1)
             average = None
@@ -377,13 +528,18 @@ def _run(
         make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size)
         objective = shop.attempt(make)
         del target, reduced, make
-        average = Average(course.avg_decay)
-        for step in range(1, stage.steps + 1):
+        average = average or Average(course.avg_decay)
+        guard = _Guard(group)
+        keep = functools.partial(_state, stage, index, image, average, optimizer, shop, start, identity, made, bands, halvings)
+        for step in range(done + 1, stage.steps + 1):
             evaluation = shop.attempt(functools.partial(objective.evaluate, image))
             if isinstance(optimizer, Adam):
-                optimizer.step_size = course.step_size(step, stage.steps)
+                optimizer.step_size = course.step_size(step, stage.steps) * 0.5**halvings
             optimizer.step(image)
             average.update(image)
+            guard.note(evaluation.loss)
+            if (step % CHECK_STEPS == 0 or step == stage.steps) and not guard.finite(image, average):
+                raise _NotFiniteError(f"{size[1]}x{size[0]}, iteration {step} or a few before")
             yield Iterate(
                 stage=stage,
                 index=index,
@@ -397,7 +553,44 @@ def _run(
                 average=average,
                 group=group,
                 bands=bands,
+                halvings=halvings,
+                state=functools.partial(keep, step),
+                finite=functools.partial(guard.finite, image, average),
             )
+            if guard.failed:
+                raise _NotFiniteError(f"{size[1]}x{size[0]}, iteration {step} or before")
+
+
+def _state(
+    stage: Stage,
+    index: int,
+    image: Tensor,
+    average: Average,
+    optimizer: Optimizer,
+    shop: _Workshop,
+    start: float,
+    identity: Callable[[], dict[str, Any]],
+    made: dict[str, Any],
+    bands: tuple[Rows, ...],
+    halvings: int,
+    step: int,
+) -> State:
+    """Return the state after a step; its tensors are those of the run."""
+    averaged, lacks = average.state()
+    tensors, numbers = optimizer.state(image)
+    return State(
+        index=index,
+        step=step,
+        size=stage.size,
+        tensors={"image": image} | averaged | tensors,
+        numbers=lacks | numbers,
+        halvings=halvings,
+        seconds=time.perf_counter() - start,
+        limits=shop.limits,
+        identity=identity(),
+        made=made,
+        bands=bands,
+    )
 
 
 def peak_memory(devices: Sequence[torch.device]) -> int:

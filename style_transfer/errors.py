@@ -2,11 +2,13 @@
 
     StyleTransferError
     ├── SettingsError      a setting or an argument is wrong (also a ValueError)
+    ├── CheckpointError    a checkpoint is damaged, or belongs to another run
     ├── ImageError         an input picture cannot be read or used
     ├── WeightsError       network weights are missing, damaged or do not fit
     ├── DeviceError        a device computes wrongly or cannot be used
     ├── DistributedError   another process of the run was lost
     ├── MemoryLimitError   even the smallest tiles do not fit into memory
+    ├── NumericError       loss or picture did not stay finite, smaller steps or not
     └── OutputError        the result cannot be written
 
 Every message is one line that names the setting or file, the offending value and the way out.
@@ -25,6 +27,14 @@ class StyleTransferError(Exception):
 
 class SettingsError(StyleTransferError, ValueError):
     """A setting or argument has a value that cannot be used."""
+
+
+class CheckpointError(StyleTransferError):
+    """A checkpoint is missing, damaged, of another version, or belongs to another run."""
+
+
+class NumericError(StyleTransferError):
+    """Loss or picture did not stay finite, though the step size was halved a few times."""
 
 
 class ImageError(StyleTransferError):

@@ -20,15 +20,12 @@ on disk.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import io
 import itertools
 import json
 import logging
 import math
-import os
-import secrets
 import stat
 import struct
 import threading
@@ -44,6 +41,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .errors import ImageError, OutputError, SettingsError, StyleTransferError, near_miss
+from .files import check_target, reason, replacing, shown
 
 Array = npt.NDArray[Any]
 
@@ -101,19 +99,6 @@ _CHANNELS: Final = {"gray": 1, "rgb": 3, "cmyk": 4}
 _ICC_SPACES: Final = {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return `path` for a message: control and other unprintable characters are escaped."""
-    text = os.fspath(path)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _reason(error: BaseException) -> str:
-    """Return one printable line that says what went wrong."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    lines = text.strip().splitlines()
-    return shown(lines[0][:200]) if lines else type(error).__name__
-
-
 # ---------------------------------------------------------------------------------------------------- loading
 
 
@@ -149,7 +134,7 @@ def from_pil(image: Image.Image) -> Picture:
         with _pillow():
             raw = _from_pillow(image, name)
     except (OSError, SyntaxError, ValueError) as error:  # a lazily opened file that turns out to be damaged
-        raise ImageError(f"{name}: cannot be decoded ({_reason(error)})") from error
+        raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
     return _develop(raw, name, None)
 
 
@@ -183,9 +168,9 @@ def _decode_file(path: Path, name: str, max_pixels: int) -> _Raw:
             except (StyleTransferError, MemoryError):
                 raise
             except Exception as error:  # decoders raise whatever they like on damaged files
-                raise ImageError(f"{name}: damaged or truncated {kind} ({_reason(error)}); export it again") from error
+                raise ImageError(f"{name}: damaged or truncated {kind} ({reason(error)}); export it again") from error
     except OSError as error:
-        raise ImageError(f"{name}: cannot be read: {_reason(error)}") from error
+        raise ImageError(f"{name}: cannot be read: {reason(error)}") from error
 
 
 def _check_input(path: Path, name: str) -> None:
@@ -195,7 +180,7 @@ def _check_input(path: Path, name: str) -> None:
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ImageError(f"{name}: cannot be read: {_reason(error)}") from error
+        raise ImageError(f"{name}: cannot be read: {reason(error)}") from error
     if stat.S_ISDIR(info.st_mode):
         raise ImageError(f"{name}: is a folder, not a picture")
     if not stat.S_ISREG(info.st_mode):
@@ -752,7 +737,7 @@ def _read_proof(path: str | Path) -> bytes:
     except (OSError, ValueError) as error:
         if isinstance(error, SettingsError):
             raise
-        raise SettingsError(f"--proof {name}: cannot be read: {_reason(error)}") from error
+        raise SettingsError(f"--proof {name}: cannot be read: {reason(error)}") from error
     if profile[36:40] != b"acsp":
         raise SettingsError(f"--proof {name}: is not an ICC profile; give a CMYK .icc or .icm file")
     if profile[16:20] != b"CMYK":
@@ -772,17 +757,16 @@ def _read_proof(path: str | Path) -> bytes:
 
 @dataclass(frozen=True)
 class Writer:
-    """One output format: name, bits per channel, largest side in pixels (0: no limit), and encoder."""
+    """One output format: name, bits per channel, largest side in pixels (0: no limit), encoder, and how it is read back.
+
+    `check` gets the new file and the pixels, and raises if its header or its last strip is not what was to be written.
+    """
 
     name: str
     bits: int
     max_side: int
     write: Callable[[BinaryIO, Array, float, dict[str, str]], None]
-
-
-def check_text_output(path: str | Path) -> None:
-    """Raise OutputError if `path` cannot become a regular file."""
-    _check_target(Path(path), shown(path))
+    check: Callable[[BinaryIO, Array], None]
 
 
 def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
@@ -798,7 +782,7 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
         raise SettingsError(
             f"{name}: {writer.name} holds at most {writer.max_side} pixels a side and the result has {width} x {height}; use .tif"
         )
-    _check_target(Path(path), name)
+    check_target(path)
 
 
 def _writer_of(path: str | Path) -> Writer:
@@ -809,23 +793,6 @@ def _writer_of(path: str | Path) -> Writer:
         what = f"unknown extension '{shown(suffix)}'{guess}" if suffix else "no extension"
         raise SettingsError(f"{shown(path)}: {what}; use one of {', '.join(WRITERS)}")
     return writer
-
-
-def _check_target(path: Path, name: str) -> Path:
-    """Return the path with symbolic links resolved; raise OutputError if it cannot become a regular file."""
-    try:
-        target = path.resolve()
-        folder = target.parent
-        if target.exists() and not target.is_file():
-            kind = "a folder" if target.is_dir() else "not a regular file"
-            raise OutputError(f"{name}: is {kind}; give the name of a picture file")
-        if not folder.is_dir():
-            raise OutputError(f"{name}: there is no folder {shown(folder)}; make it first")
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL
-        raise OutputError(f"{name}: cannot be written: {_reason(error)}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{name}: the folder {shown(folder)} is not writable; choose another")
-    return target
 
 
 def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None) -> None:
@@ -844,63 +811,14 @@ def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[
     if not MIN_DPI <= dpi <= MAX_DPI:
         raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
     entries = _clean_metadata(metadata or {})
-    with _replacing(Path(path)) as stream:
-        _writer_of(path).write(stream, pixels, float(dpi), entries)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8 so that `path` holds all of it or what it held before. Raises OutputError."""
-    with _replacing(Path(path)) as stream:
-        stream.write(text.encode("utf-8", "backslashreplace"))
+    writer = _writer_of(path)
+    with replacing(path, lambda written: writer.check(written, pixels)) as stream:
+        writer.write(stream, pixels, float(dpi), entries)
 
 
 def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
     """Return (height, width, 3) pixels in [0, 1] as a JPEG (4:4:4, no profile) in memory, for a live view."""
     return _encode_pillow(pixels, "JPEG", quality=quality, subsampling=0)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; on success it is synced and takes its place, else it is removed.
-
-    What goes wrong in the body is raised as OutputError, but for our own errors, MemoryError and interrupts.
-    """
-    name = shown(path)
-    target = _check_target(path, name)
-    temporary = target.parent / f".style_transfer-{secrets.token_hex(8)}.tmp"
-    stream: BinaryIO | None = None
-    try:
-        stream = temporary.open("xb")
-        if target.exists():
-            with contextlib.suppress(OSError):  # some file systems have no modes
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-        stream.close()
-        temporary.replace(target)
-    except BaseException as error:
-        if stream is not None:
-            with contextlib.suppress(OSError):  # closing flushes, and a full disk fails again
-                stream.close()
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, Exception) and not isinstance(error, StyleTransferError | MemoryError):
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            way_out = "free some space or choose another disk" if full else "choose another place or name"
-            raise OutputError(f"{name}: cannot be written: {_reason(error)}; {way_out}") from error
-        raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable. Some systems cannot sync a folder; the file itself is safe there too."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _check_pixels(pixels: Array) -> None:
@@ -962,6 +880,20 @@ def _write_tiff(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str,
         )
 
 
+def _check_tiff(stream: BinaryIO, pixels: Array) -> None:
+    import tifffile
+
+    with tifffile.TiffFile(stream) as file:
+        page = file.pages.first
+        if page.shape != pixels.shape or page.dtype != np.uint16:
+            raise ValueError(f"read back as {page.dtype} of shape {page.shape}")
+        stream.seek(page.dataoffsets[-1])
+        packed = stream.read(page.databytecounts[-1])
+    *_, last = _tiff_strips(pixels[(pixels.shape[0] - 1) // _STRIP_ROWS * _STRIP_ROWS :])
+    if packed != last:
+        raise ValueError("the last strip read back is not the one that was written")
+
+
 # PNG
 
 
@@ -1009,6 +941,23 @@ def _write_png(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, 
     stream.write(_png_chunk(b"IEND", b""))
 
 
+def _check_png(stream: BinaryIO, pixels: Array) -> None:
+    height, width, _ = pixels.shape
+    head = stream.read(26)
+    if head[:8] != _PNG_SIGNATURE or struct.unpack(">IIBB", head[16:26]) != (width, height, 16, 2):
+        raise ValueError("the header read back is not the one that was written")
+    at, last, kind = len(_PNG_SIGNATURE), b"", b""
+    while kind != b"IEND":
+        stream.seek(at)
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        if kind in (b"IDAT", b"IEND"):
+            body = stream.read(length)
+            last = body if kind == b"IDAT" else last
+            if stream.read(4) != struct.pack(">I", zlib.crc32(kind + body)):
+                raise ValueError("data read back are not those that were written")
+        at += 12 + length
+
+
 # JPEG and WebP
 
 
@@ -1045,13 +994,23 @@ def _write_webp(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str,
     stream.write(_encode_pillow(pixels, "WEBP", quality=95, method=4, **options))
 
 
+def _check_pillow(kind: str, stream: BinaryIO, pixels: Array) -> None:
+    with _pillow(), Image.open(stream, formats=[kind]) as image:
+        if image.size != (pixels.shape[1], pixels.shape[0]):
+            raise ValueError(f"read back as {image.width} x {image.height}")
+        image.load()
+
+
+_check_jpeg, _check_webp = functools.partial(_check_pillow, "JPEG"), functools.partial(_check_pillow, "WEBP")
+
+
 WRITERS: Final[Mapping[str, Writer]] = {
-    ".tif": Writer("TIFF", 16, 0, _write_tiff),
-    ".tiff": Writer("TIFF", 16, 0, _write_tiff),
-    ".png": Writer("PNG", 16, 0, _write_png),
-    ".jpg": Writer("JPEG", 8, 65535, _write_jpeg),
-    ".jpeg": Writer("JPEG", 8, 65535, _write_jpeg),
-    ".webp": Writer("WebP", 8, 16383, _write_webp),
+    ".tif": Writer("TIFF", 16, 0, _write_tiff, _check_tiff),
+    ".tiff": Writer("TIFF", 16, 0, _write_tiff, _check_tiff),
+    ".png": Writer("PNG", 16, 0, _write_png, _check_png),
+    ".jpg": Writer("JPEG", 8, 65535, _write_jpeg, _check_jpeg),
+    ".jpeg": Writer("JPEG", 8, 65535, _write_jpeg, _check_jpeg),
+    ".webp": Writer("WebP", 8, 16383, _write_webp, _check_webp),
 }
 
 
@@ -1073,7 +1032,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     except StyleTransferError:
         raise
     except Exception as error:  # decoders raise whatever they like on damaged files
-        raise ImageError(f"{name}: its metadata cannot be read ({_reason(error)})") from error
+        raise ImageError(f"{name}: its metadata cannot be read ({reason(error)})") from error
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError):

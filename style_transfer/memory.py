@@ -112,6 +112,12 @@ def state_bytes(network: Network, size: Size, content_layers: Collection[str], o
     return round(pixels * (4 * 3 * pictures + network.features.itemsize * targets))
 
 
+def kept_bytes(size: Size, optimizer: str) -> int:
+    """Return the bytes of a checkpoint: the picture, the average, the optimizer's state."""
+    pictures = {"adam": 2, "lbfgs": 2 * 10 + 2}[optimizer] + 2
+    return size[0] * size[1] * 4 * 3 * pictures
+
+
 def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]:
     """Run a segment forward on a square of noise; return the sum of its output and the bytes its graph holds."""
     held: dict[int, int] = {}

@@ -7,7 +7,7 @@ with a larger picture.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, Self
 
 import torch
@@ -22,6 +22,10 @@ Resized = Callable[[Tensor, str], Tensor]
 """Returns a tensor that is shaped like the picture at the next scale's size; the word is the kind of interpolation."""
 
 
+Kept = tuple[dict[str, Tensor], dict[str, float]]
+"""Tensors that are shaped like the picture, and numbers, by name: what a checkpoint holds."""
+
+
 class Optimizer(Protocol):
     """What the engine needs of an optimizer."""
 
@@ -30,6 +34,12 @@ class Optimizer(Protocol):
 
     def moved(self, resized: Resized) -> Self:
         """Return the optimizer for the same picture at another size."""
+
+    def state(self, image: Tensor) -> Kept:
+        """Return all that it knows of its past: tensors that are shaped like the picture, and numbers."""
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Take what `state` returned; what belongs to others is left alone. Raises KeyError if something is missing."""
 
 
 class Adam:
@@ -76,6 +86,17 @@ class Adam:
             moved.second = resized(self.second, "bilinear").clamp_min(0)
         return moved
 
+    def state(self, image: Tensor) -> Kept:
+        """Return the moments and the step count."""
+        tensors = {} if self.first is None or self.second is None else {"first": self.first, "second": self.second}
+        return tensors, {"steps": self.steps}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Take the moments and the step count."""
+        self.steps = int(numbers["steps"])
+        if self.steps:
+            self.first, self.second = tensors["first"], tensors["second"]
+
 
 class LBFGS:
     """L-BFGS with steps of length 1 and no line search (Liu and Nocedal 1989), one evaluation a step.
@@ -83,11 +104,13 @@ class LBFGS:
     As in style-transfer-pytorch and neural-style the first step is min(1, 1 / sum |g|) along the gradient, and pixels
     are not clamped. There are no stopping tolerances: they end runs early, since gradients are small here. A pair
     without positive curvature is left out. Curvature of one scale does not fit the next: the history starts afresh.
-    In a group of processes each has its rows of every vector, and products are summed over all.
+    In a group of processes each has its rows of every vector, and products are summed over all. `length` is what each step is
+    multiplied by.
     """
 
-    def __init__(self, *, history: int = 10, group: Group = LOCAL) -> None:
+    def __init__(self, *, history: int = 10, group: Group = LOCAL, length: float = 1.0) -> None:
         self.history = history
+        self.length = length
         self.group = group
         self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
         self.last: tuple[Tensor, Tensor] | None = None
@@ -106,6 +129,8 @@ class LBFGS:
         direction = self._direction(grad)
         if self.last is None:
             direction *= (1 / self._products((grad, grad.sign()))[0]).clamp(max=1)
+        if self.length != 1:
+            direction *= self.length
         image.add_(direction.view_as(image))
         self.last = direction, grad
 
@@ -130,7 +155,27 @@ class LBFGS:
 
     def moved(self, resized: Resized) -> LBFGS:
         """Return an L-BFGS with an empty history."""
-        return LBFGS(history=self.history, group=self.group)
+        return LBFGS(history=self.history, group=self.group, length=self.length)
+
+    def state(self, image: Tensor) -> Kept:
+        """Return the history: pairs of steps and changes of the gradient, their products, and the last step."""
+        tensors: dict[str, Tensor] = {}
+        numbers: dict[str, float] = {"pairs": len(self.pairs), "begun": float(self.last is not None)}
+        for number, (s, y, curvature) in enumerate(self.pairs):
+            tensors |= {f"s{number}": s.view_as(image), f"y{number}": y.view_as(image)}
+            numbers[f"curvature{number}"] = float(curvature)
+        if self.last is not None:
+            tensors |= {"direction": self.last[0].view_as(image), "gradient": self.last[1].view_as(image)}
+        return tensors, numbers
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Take the history."""
+        self.pairs.clear()
+        for number in range(int(numbers["pairs"])):
+            s, y = tensors[f"s{number}"].flatten(), tensors[f"y{number}"].flatten()
+            self.pairs.append((s, y, s.new_tensor(numbers[f"curvature{number}"])))
+        if numbers["begun"]:
+            self.last = tensors["direction"].flatten(), tensors["gradient"].flatten()
 
 
 class Average:
@@ -153,3 +198,11 @@ class Average:
         """Return the average so far. Call `update` first."""
         assert self.sum is not None
         return self.sum.detach() / (1 - self.missing)
+
+    def state(self) -> Kept:
+        """Return the sum and what it lacks."""
+        return {} if self.sum is None else {"average": self.sum}, {"missing": self.missing}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> None:
+        """Take what `state` returned."""
+        self.sum, self.missing = tensors["average"], float(numbers["missing"])

@@ -25,7 +25,7 @@ from style_transfer import cli, engine, images, networks
 from style_transfer.config import Settings
 from style_transfer.engine import Iterate
 from style_transfer.errors import OutputError, SettingsError
-from style_transfer.networks import weights as networks_weights
+from style_transfer.networks import weights
 
 SMALL = ["-ms", "32", "-s", "46", "-ii", "4", "-i", "3"]
 
@@ -63,7 +63,7 @@ def test_without_a_network_the_built_in_one_works_and_says_so(
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(place / "cache"))
-    monkeypatch.setattr(networks_weights, "_knock", offline)
+    monkeypatch.setattr(weights, "_knock", offline)
     argv = ["c.png", "s.png", *SMALL, "-o", "o.png"]
     assert cli.main(argv) == 0
     (note,) = [line for line in capsys.readouterr().err.splitlines() if "note" in line]
@@ -431,6 +431,7 @@ def signals_at(monkeypatch: pytest.MonkeyPatch, when: Callable[[Iterate], bool],
             if when(iterate):
                 for _ in range(times):
                     os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.2)  # closer together they count as one
             yield iterate
 
     monkeypatch.setattr(engine, "stylize", interrupted)

@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from style_transfer import images
+from style_transfer import files, images
 from style_transfer.errors import ImageError, OutputError, SettingsError
 
 Array = npt.NDArray[Any]
@@ -1128,11 +1128,11 @@ def test_new_files_have_the_usual_permissions(tmp_path: Path) -> None:
 
 def test_write_text_is_atomic(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    images.write_text(path, "é\n")
+    files.write_text(path, "é\n")
     assert path.read_bytes() == "é\n".encode()
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
     with pytest.raises(OutputError, match=r"a\.json"):
-        images.write_text(path, "new")
+        files.write_text(path, "new")
     assert path.read_bytes() == "é\n".encode() and not leftovers(tmp_path)
 
 

@@ -18,16 +18,16 @@ README = PACKAGE.parent / "README.md"
 
 LAYERS = [
     ["errors", "allocator", "workers"],
-    ["config"],
+    ["config", "files"],
     ["schedule"],
     ["tiling"],
     ["distributed"],
     ["matrix", "devices", "images"],
     ["networks", "losses", "optimizers", "resampling"],
     ["sweep"],
-    ["memory", "objective"],
+    ["memory", "objective", "checkpoint"],
     ["engine"],
-    ["api", "observers"],
+    ["api", "observers", "doctor"],
     ["cli"],
     ["__main__"],
 ]

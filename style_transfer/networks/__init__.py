@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,6 +40,15 @@ class Weights:
     state: dict[str, Tensor]
     source: str
     note: str | None = None
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the tensors, in hex; wherever they come from, the same weights have the same."""
+        found = hashlib.sha256()
+        for name in sorted(self.state):
+            found.update(f"{name} {tuple(self.state[name].shape)}".encode())
+            found.update(memoryview(self.state[name].contiguous().numpy()).cast("B"))  # type: ignore[arg-type]
+        return found.hexdigest()
 
 
 def fetch(settings: Settings, *, progress: bool = False, say: Callable[[str], object] = LOG.warning) -> Weights:
@@ -85,7 +96,8 @@ def place(weights: Weights, settings: Settings, devices: Sequence[torch.device])
     return tuple(
         Network(
             weights.spec, weights.state, pooling=settings.pooling, devices=group, split=settings.split_layers,
-            features=precision.dtype, tf32=precision.tf32, source=weights.source, note=weights.note,
+            features=precision.dtype, tf32=precision.tf32, source=weights.source,
+            digest=weights.digest, note=weights.note,
         )
         for group in groups
     )  # fmt: skip

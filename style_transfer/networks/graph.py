@@ -39,7 +39,7 @@ class Network:
     `state` holds the tensors `networks.weights.check` returns. With several devices, the layers in `split` are where the
     second and later ones begin (where memory balances, if left out). `dtype` is that of the pictures; all but the first
     convolution run in `features`, a lower one if given, which is the type of all features. `tf32` lets a GPU round float32.
-    `source` says where the weights come from, `note` what the user should know of them.
+    `source` says where the weights come from, `digest` is a hash of them, `note` what the user should know of them.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Network:
         features: torch.dtype | None = None,
         tf32: bool = False,
         source: str = "",
+        digest: str = "",
         note: str | None = None,
     ) -> None:
         self.spec = spec
@@ -61,6 +62,7 @@ class Network:
         self.devices = tuple(devices)
         self.dtype = dtype
         self.source = source
+        self.digest = digest
         self.note = note
         self._pool = POOLINGS[pooling]
         self._mean = torch.tensor(spec.mean, dtype=dtype, device=self.devices[0]).view(1, 3, 1, 1)

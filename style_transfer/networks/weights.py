@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..images import shown
+from ..files import shown
 from .spec import Conv, NetworkSpec
 
 State = dict[str, Tensor]
@@ -152,16 +152,21 @@ def built_in() -> tuple[State, str]:
     return _read_safetensors(BUILT_IN), f"built-in sha256:{digest(BUILT_IN)}"
 
 
+def cached_vgg19() -> tuple[str, Path, str]:
+    """Return the URL of torchvision's VGG-19 weights, where torch's cache has them, and how their SHA-256 begins."""
+    from torchvision.models import VGG19_Weights
+
+    url = VGG19_Weights.IMAGENET1K_V1.url
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    return url, cached, cached.stem.rsplit("-", 1)[1]
+
+
 def download(*, progress: bool = True) -> tuple[State, str]:
     """Return torchvision's VGG-19 weights and their URL, fetched once into torch's cache, the hash checked every time.
 
     Raises `UnreachableError` within seconds if they are not there and cannot be fetched, else `WeightsError`.
     """
-    from torchvision.models import VGG19_Weights
-
-    url = VGG19_Weights.IMAGENET1K_V1.url
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    prefix = cached.stem.rsplit("-", 1)[1]
+    url, cached, prefix = cached_vgg19()
     if not cached.is_file():
         try:
             _fetch(url, cached, prefix, progress=progress)

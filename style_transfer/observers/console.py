@@ -35,14 +35,15 @@ class TimeLeft:
 
     A step costs a + b x pixels seconds. The current scale goes on at its own pace; for later scales, a and b are fitted to
     the two latest scales (never below the same cost for more pixels), or all is put down to pixels while there is only one.
+    A run that goes on from a checkpoint, or back to one, begins in the middle of a scale. `began` are the seconds before it.
     """
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[Stage], began: float = 0.0) -> None:
         self.stages = tuple(stages)
-        self._index = -1
-        self._began = 0.0
-        self._first = 0.0
-        self._paces: list[float] = []
+        self._index, self._step = -1, 0
+        self._began = began
+        self._first, self._first_step = 0.0, 0
+        self._paces: dict[int, float] = {}
 
     def update(self, index: int, step: int, seconds: float) -> float:
         """Return the seconds left after step `step` of stage `index`, `seconds` after the start. Call it at every step.
@@ -50,23 +51,24 @@ class TimeLeft:
         The first step of a scale, which prepares its targets, does not count for the pace once there is another.
         """
         stage = self.stages[index]
-        if index != self._index:
-            self._index, self._first = index, seconds
-            self._paces.append(seconds - self._began)
+        if index != self._index or step != self._step + 1:
+            self._index, self._first, self._first_step = index, seconds, step
+            self._paces[index] = seconds - self._began
         else:
-            self._paces[-1] = (seconds - self._first) / (step - 1)
-        self._began = seconds
-        left = (stage.steps - step) * self._paces[-1]
+            self._paces[index] = (seconds - self._first) / (step - self._first_step)
+        self._began, self._step = seconds, step
+        left = (stage.steps - step) * self._paces[index]
         return left + sum(later.steps * self._pace(later) for later in self.stages[index + 1 :])
 
     def _pace(self, later: Stage) -> float:
         """Return the predicted seconds per step of a later stage."""
         pixels = [s.size[0] * s.size[1] for s in self.stages]
-        here, now = pixels[self._index], self._paces[-1]
+        here, now = pixels[self._index], self._paces[self._index]
         target = later.size[0] * later.size[1]
-        if self._index == 0 or pixels[self._index - 1] == here:
+        before = self._paces.get(self._index - 1)
+        if before is None or pixels[self._index - 1] == here:
             return now * target / here
-        slope = (now - self._paces[-2]) / (here - pixels[self._index - 1])
+        slope = (now - before) / (here - pixels[self._index - 1])
         slope = min(max(slope, 0.0), now / here)
         return now + slope * (target - here)
 
