@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from style_transfer import checkpoint, engine, files
+from style_transfer import checkpoint, engine, files, schedule
 from style_transfer.checkpoint import Keeper, State, newest, older
 from style_transfer.config import Settings
 from style_transfer.distributed import LOCAL
@@ -57,12 +57,15 @@ def state(make_network: MakeNetwork) -> State:
 @pytest.mark.parametrize("stop", [1, 5, 6, 9, 17])
 @pytest.mark.parametrize(
     "about",
-    [{}, {"optimizer": "lbfgs"}, {"tile": "24"}, {"style_loss": "wasserstein", "init": "uniform"}],
-    ids=["adam", "lbfgs", "tiles", "wasserstein"],
+    [{}, {"optimizer": "lbfgs"}, {"tile": "24"}, {"style_loss": "wasserstein", "init": "uniform"}, {"iterations": "auto"}],
+    ids=["adam", "lbfgs", "tiles", "wasserstein", "auto"],
 )
-def test_a_resumed_run_ends_in_the_same_bits(about: dict[str, Any], stop: int, tmp_path: Path, make_network: MakeNetwork) -> None:
+def test_a_resumed_run_ends_in_the_same_bits(
+    about: dict[str, Any], stop: int, tmp_path: Path, make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the middle of a scale, at its end, at the start of the next, and next to the end; through a file."""
-    settings, network = Settings(**SHORT, **about), make_network(dtype=torch.float32)
+    monkeypatch.setattr(schedule, "AUTO", dataclasses.replace(schedule.AUTO, initial_steps=5, steps=13))
+    settings, network = Settings(**SHORT | about), make_network(dtype=torch.float32)
     checkpoint.save(tmp_path / "c", state_after(stop, network, settings))
     resumed = run(network, settings, resume=checkpoint.load(tmp_path / "c"))
     assert same(resumed, run(network, settings)[stop:])
