@@ -12,12 +12,13 @@ import platform
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .catalog import describe_networks
 from .config import INITS, Option, Settings, check_not_empty, flag_name, option, options_of, validate_fields
 from .errors import (
     DeviceError,
@@ -94,6 +95,19 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see style_transfer --help")
 
 
+class Tell(argparse.Action):
+    """Prints a text and exits, as `--help` does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, text: Callable[[], str], help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+        self.text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        """Print the text and exit."""
+        print(self.text())
+        parser.exit()
+
+
 def describe_default(default: Any) -> str:
     """Return a default value as it stands in the help."""
     if default is None:
@@ -114,6 +128,7 @@ def make_parser() -> Parser:
     parser.add_argument("content", help="the content picture")
     parser.add_argument("styles", nargs="+", metavar="style", help="the style pictures")
     parser.add_argument("--version", action="version", version=f"style_transfer {__version__}")
+    parser.add_argument("--help-networks", action=Tell, text=describe_networks, help="tell of the networks and their weights")
     for title, cls in (("files, terminal, live page", Options), ("the picture", Settings)):
         group = parser.add_argument_group(title)
         for name, (default, about) in options_of(cls).items():

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from . import catalog
 from .errors import SettingsError, near_miss
 
 INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats")
@@ -197,24 +198,33 @@ class Settings:
     style_scale_fac: float = option(1.0, "size of the styles relative to the scale", kind=float, above=0.0, maximum=1e6)
     style_size: int | None = option(None, "fixed long side of the styles, instead of one that grows with the scale",
         kind=int, minimum=1, maximum=MAX_SCALE)  # fmt: skip
-    pooling: str = option("average", "pooling of the network: average (rescaled by 2), l2 (rescaled by 0.78) or max",
-        words=("average", "max", "l2"))  # fmt: skip
-    content_layers: tuple[str, ...] = option(("relu4_2",), "layers at which the content is compared", many=True, metavar="LAYER")
-    style_layers: tuple[str, ...] = option(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-        "layers at which the style is compared", many=True, metavar="LAYER")  # fmt: skip
+    pooling: str = option(None, "pooling of the network: average (rescaled by 2), l2 (rescaled by 0.78), mean (as it is) or max "
+        "(the network's own if left out: average for vgg19, vgg16 and compact, else max)",
+        words=("average", "max", "l2", "mean"))  # fmt: skip
+    content_layers: tuple[str, ...] = option(None, "layers at which the content is compared (the network's own if left out, "
+        "relu4_2 for VGG)", many=True, metavar="LAYER")  # fmt: skip
+    style_layers: tuple[str, ...] = option(None, "layers at which the style is compared (the network's own if left out, "
+        "relu1_1 relu2_1 relu3_1 relu4_1 relu5_1 for VGG)", many=True, metavar="LAYER")  # fmt: skip
     style_layer_weights: tuple[float, ...] | None = option(
         None, "one weight for each style layer, normalised to sum 1 (256 64 16 4 1 for the default layers; "
         "each a quarter of the one before)", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
-    network: str = option("auto", "the network that judges the picture: vgg19; compact, built in and several times faster; "
-        "or auto, vgg19 if its weights are there or can be downloaded, else compact",
-        words=("auto", "vgg19", "compact"))  # fmt: skip
-    weights: str | None = option(None, "file with the network's weights, .safetensors or .pth with torchvision's key names "
-        "(left out: torchvision's own for vgg19, downloaded once)", metavar="FILE", check=check_not_empty)  # fmt: skip
+    network: str = option("auto", "the network that judges the picture, such as vgg19; compact, built in and several times "
+        "faster; or auto, vgg19 if its weights are there or can be downloaded, else compact (--help-networks tells of each)",
+        words=("auto", *catalog.NETWORKS))  # fmt: skip
+    weights: str | None = option(None, "file with the network's weights, .safetensors, .pth or .npz with torchvision's key names "
+        "or the layers', or a .caffemodel (left out: torchvision's own, downloaded once, where it has them)", metavar="FILE",
+        check=check_not_empty)  # fmt: skip
+    preprocessing: str = option("auto", "how the network gets colours, as in one of these programs; or auto, as it was trained",
+        words=("auto", "torchvision", "caffe", "neural-style", "neuralart", "fzliu"))  # fmt: skip
+    lrn: str = option("on", "local response normalisation in networks that have it, googlenet and caffenet", words=("on", "off"))
 
     def __post_init__(self) -> None:
         if isinstance(self.end_scale, numbers.Integral) and not isinstance(self.end_scale, bool):
             object.__setattr__(self, "end_scale", str(int(self.end_scale)))
         validate_fields(self)
+        for name in ("pooling", "content_layers", "style_layers"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(catalog.about(self.network), name))
         for name in ("style_weights", "style_layer_weights"):
             weights = getattr(self, name)
             if weights is not None and not 0 < sum(weights) < math.inf:

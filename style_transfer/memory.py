@@ -227,7 +227,7 @@ def plan(
 
 def _widest(segment: Segment) -> float:
     """Return the elements of a segment's largest feature map, per cell of its input."""
-    return max((conv.outputs / stride**2 for conv, stride in segment.convs), default=0)
+    return max((channels / stride**2 for channels, stride in segment.maps), default=0)
 
 
 def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
@@ -254,7 +254,7 @@ def cramped(limits: Limits, network: Network, layers: Collection[str]) -> bool:
 def bound(network: Network, layers: Collection[str]) -> float:
     """Return more bytes per pixel than the network can cost, without a measurement, for pictures that are small anyway."""
     (segment,) = network.spec.segments(layers, cut=False)
-    return GUESS * sum(4 * conv.outputs / stride**2 for conv, stride in segment.convs) + 200
+    return GUESS * sum(4 * channels / stride**2 for channels, stride in segment.maps) + 200
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,11 @@ class Objective:
         spec = self.networks[0].spec
         sweep = Sweep(self.networks, self.size, layers, limits, self.group)
         targets = {}
+        sizes = spec.sizes(self.size)
         for layer in layers:
-            first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer])
-            shape = (1, spec.channels[layer], last - first, self.size[1] // spec.strides[layer])
+            height, width = sizes[layer]
+            first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer], self.size[0], height)
+            shape = (1, spec.channels[layer], last - first, width)
             targets[layer] = content.new_empty(shape, dtype=self.networks[0].features), first
 
         def put(layer: str, features: Tensor, window: Window) -> None:

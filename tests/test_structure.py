@@ -17,7 +17,7 @@ PACKAGE = Path(style_transfer.__file__).parent
 README = PACKAGE.parent / "README.md"
 
 LAYERS = [
-    ["errors", "allocator"],
+    ["errors", "allocator", "catalog"],
     ["config"],
     ["schedule"],
     ["tiling"],
