@@ -31,6 +31,7 @@ from .errors import (
     WeightsError,
     near_miss,
 )
+from .presets import describe_presets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,6 +130,7 @@ def make_parser() -> Parser:
     parser.add_argument("styles", nargs="+", metavar="style", help="the style pictures")
     parser.add_argument("--version", action="version", version=f"style_transfer {__version__}")
     parser.add_argument("--help-networks", action=Tell, text=describe_networks, help="tell of the networks and their weights")
+    parser.add_argument("--help-presets", action=Tell, text=describe_presets, help="tell of the presets and their settings")
     for title, cls in (("files, terminal, live page", Options), ("the picture", Settings)):
         group = parser.add_argument_group(title)
         for name, (default, about) in options_of(cls).items():
@@ -171,7 +173,7 @@ def parse(argv: Sequence[str]) -> tuple[str, list[str], Settings, Options]:
     content, styles = given.pop("content"), given.pop("styles")
     own = {name: given.pop(name) for name in options_of(Options) if name in given}
     settings = Settings.from_dict({k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-    settings.blend(len(styles))
+    settings.blend(len(settings.expanded(len(styles))))
     return content, styles, settings, Options(**own)
 
 

@@ -104,9 +104,9 @@ def smaller(limits: Limits, size: Size, network: Network) -> Limits:
     return Limits(False, tuple(max(1, area // 2) for area in limits.areas), limits.keep, side)
 
 
-def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str) -> int:
+def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str, history: int = 10) -> int:
     """Return the bytes that grow with the picture: it, its gradient, the optimizer's state, the average, content targets."""
-    pictures = {"adam": 2, "lbfgs": 2 * 10 + 4}[optimizer] + 3
+    pictures = {"adam": 2, "lbfgs": 2 * history + 4, "sgd": 1}[optimizer] + 3
     pixels = size[0] * size[1]
     targets = sum(network.spec.channels[layer] / network.spec.strides[layer] ** 2 for layer in content_layers)
     return round(pixels * (4 * 3 * pictures + network.features.itemsize * targets))
@@ -282,7 +282,7 @@ def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits
         work = max(work, max(tile.read.area for tiles in part.tiles for tile in tiles) * price.peak)
         if not part.segment.last and not host:
             held += 2 * network.features.itemsize * part.segment.channels * math.prod(part.output_size)
-    state = 0 if host else state_bytes(network, size, settings.content_layers, settings.optimizer)
+    state = 0 if host else state_bytes(network, size, settings.content_layers, settings.optimizer, settings.lbfgs_history)
     peak = state + max(work, held) if limits.whole else state + work + held
     return Estimate(sweep.tiles, round(used_bytes(network.devices[0]) + peak), slowest)
 

@@ -65,13 +65,16 @@ def resolve_end_scale(end_scale: str, size: Size) -> int:
 def plan(content_size: Size, style_sizes: Sequence[Size], settings: Settings) -> tuple[Stage, ...]:
     """Return the stages of a run."""
     stages: list[Stage] = []
+    expanded = settings.expanded(len(style_sizes))
     for scale in scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size)):
-        style_scale = settings.style_size or max(1, round(scale * settings.style_scale_fac))
+        longest = [settings.style_size or max(1, round(scale * factor)) for _, factor in expanded]
         stages.append(
             Stage(
                 scale=scale,
                 size=fit(content_size, scale, enlarge=True),
-                style_sizes=tuple(fit(size, style_scale, enlarge=False) for size in style_sizes),
+                style_sizes=tuple(
+                    fit(style_sizes[index], side, enlarge=False) for (index, _), side in zip(expanded, longest, strict=True)
+                ),
                 steps=settings.iterations if stages else settings.initial_iterations,
             )
         )

@@ -312,10 +312,12 @@ def inception(x: Tensor, weights: Weights, name: str, kind: str) -> Tensor:
     return torch.cat([unit(x, weights, f"{name}/1x1"), three, five, pooled], 1)
 
 
-def googlenet(image: Tensor, weights: Weights, kind: str, lrn: bool) -> dict[str, Tensor]:
+def googlenet(
+    image: Tensor, weights: Weights, kind: str, lrn: bool, mean: Sequence[float] = (104.007, 116.669, 122.679)
+) -> dict[str, Tensor]:
     """Return the features of GoogLeNet."""
     norm = normalised if lrn else (lambda x: x)
-    x = caffe_input(image, (104.007, 116.669, 122.679))
+    x = caffe_input(image, mean)
     found = {"conv1/relu_7x7": unit(x, weights, "conv1/7x7_s2", stride=2, padding=3)}
     x = norm(caffe_pool(found["conv1/relu_7x7"], kind, 3, 2))
     x = found["conv2/relu_3x3"] = unit(unit(x, weights, "conv2/3x3_reduce"), weights, "conv2/3x3", padding=1)
@@ -344,4 +346,78 @@ def nin(image: Tensor, weights: Weights, kind: str) -> dict[str, Tensor]:
         else:
             _, index, stride, padding, relu = layer
             x = found[relu] = unit(x, weights, f"features.{index}", stride=stride, padding=padding)
+    return found
+
+
+def raw_gram(x: Tensor) -> Tensor:
+    """Return F F^T, not divided by anything."""
+    f = x.flatten(2)[0]
+    return f @ f.T
+
+
+def inner_tv(x: Tensor) -> Tensor:
+    """Return half the sum of squares that neural-style's and neuralart's smoothing is the gradient of; `x` in Caffe's units."""
+    corner = x[..., :-1, :-1]
+    return ((x[..., :-1, 1:] - corner) ** 2 + (x[..., 1:, :-1] - corner) ** 2).sum() / 2
+
+
+Layers = Mapping[str, Tensor]
+
+
+def neural_style_loss(
+    image: Layers, content: Layers, styles: Sequence[Layers], blend: Sequence[float], content_layers: Sequence[str],
+    style_layers: Sequence[str], content_weight: float = 5, style_weight: float = 100,
+) -> Tensor:  # fmt: skip
+    """Return neural-style's loss, without smoothing: nn.MSECriterion of features, and of Gram matrices over their elements."""
+    loss = torch.zeros((), dtype=torch.float64)
+    for layer in content_layers:
+        loss = loss + content_weight * ((image[layer] - content[layer]) ** 2).mean()
+    for layer in style_layers:
+        target = sum(w * raw_gram(s[layer]) / s[layer].numel() for w, s in zip(blend, styles, strict=True))
+        loss = loss + style_weight * ((raw_gram(image[layer]) / image[layer].numel() - target) ** 2).mean()
+    return loss
+
+
+def neuralart_loss(
+    image: Layers, content: Layers, style: Layers, content_layers: Sequence[str], style_layers: Sequence[str], *,
+    inception: bool, style_factor: float = 2e9,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return neuralart's loss, and a number whose gradient is the gradient that it follows: half the style's."""
+    loss = follow = torch.zeros((), dtype=torch.float64)
+    for layer in content_layers:
+        d = image[layer] - content[layer]
+        part = (d**2).sum() / ((2 * d).abs().mean().detach() if inception else 1) / len(content_layers)
+        loss, follow = loss + part, follow + part
+    for layer in style_layers:
+        d = raw_gram(image[layer]) - raw_gram(style[layer])
+        norm = image[layer].numel() ** 2 * ((2 * d).abs().mean().detach() if inception else 1)
+        part = style_factor * (d**2).sum() / norm / len(style_layers)
+        loss, follow = loss + part, follow + part / 2
+    return loss, follow
+
+
+def fzliu_loss(
+    image: Layers, content: Layers, style: Layers, content_weights: Mapping[str, float], style_weights: Mapping[str, float],
+    ratio: float = 1e4,
+) -> Tensor:  # fmt: skip
+    """Return fzliu/style-transfer's loss."""
+    loss = torch.zeros((), dtype=torch.float64)
+    for layer, weight in content_weights.items():
+        loss = loss + weight * ((image[layer] - content[layer]) ** 2).sum() / 2
+    for layer, weight in style_weights.items():
+        channels, cells = image[layer].shape[1], image[layer].shape[2] * image[layer].shape[3]
+        d = raw_gram(image[layer]) - raw_gram(style[layer])
+        loss = loss + ratio * weight * (d**2).sum() / (4 * channels**2 * cells**2)
+    return loss
+
+
+def vgg(image: Tensor, weights: Weights, blocks: Sequence[int], kind: str) -> dict[str, Tensor]:
+    """Return the features after each ReLU of a VGG with so many convolutions a block; `image` is what the network sees."""
+    x, found, index = image, {}, 0
+    for block, count in enumerate(blocks, 1):
+        for number in range(1, count + 1):
+            x = found[f"relu{block}_{number}"] = unit(x, weights, f"features.{index}", padding=1)
+            index += 2
+        x = pool(x, kind)
+        index += 1
     return found

@@ -35,6 +35,7 @@ MODULES = {module: (2, 2, 4, 2, 2, 2) for module in ("3a", "3b", "4a", "4b", "4c
 SMALL = {
     "vgg16": vgg("vgg16", ((4,) * 2, (6,) * 2, (8,) * 3, (8,) * 3, (8,) * 3)),
     "vgg19-caffe": vgg("vgg19-caffe", ((4,) * 2, (6,) * 2, (8,) * 4, (8,) * 4, (8,) * 4), BGR, replicate=False),
+    "vgg16-caffe": vgg("vgg16-caffe", ((4,) * 2, (6,) * 2, (8,) * 3, (8,) * 3, (8,) * 3), BGR, replicate=False),
     "nin": nin("nin", WIDTHS),
     "googlenet": googlenet("googlenet", (4, 4, 6), MODULES),
     "googlenet without norms": googlenet("googlenet", (4, 4, 6), MODULES).without_norms(),
