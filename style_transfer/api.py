@@ -34,15 +34,16 @@ def to_pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
 class StyleTransfer:
     """Stylizes pictures, the network loaded once.
 
-    `devices` are names such as "cuda:0" (the first device that computes right if left out), `pooling` is
-    "average", "max" or "l2", `network` is "vgg19", "compact" or "auto" (VGG-19 if it can be had), `weights` a local file
-    for it. The network is loaded at the first `stylize`. Raises `SettingsError`, `WeightsError` or `DeviceError`.
+    `devices` are names such as "cuda:0" (the first device that computes right if left out), `pooling` is "average", "max",
+    "l2" or "mean" (the network's own if left out), `network` is a name such as "vgg19" or "compact", or "auto" (VGG-19 if it
+    can be had), `weights` a local file for it. The network is loaded at the first `stylize`. Raises `SettingsError`,
+    `WeightsError` or `DeviceError`.
     """
 
     def __init__(
         self,
         devices: Sequence[str] | None = None,
-        pooling: str = "average",
+        pooling: str | None = None,
         *,
         network: str = "auto",
         weights: str | None = None,
@@ -50,7 +51,8 @@ class StyleTransfer:
         split: str | None = None,
     ) -> None:
         names = None if devices is None else tuple(map(str, devices))
-        self.settings = Settings(devices=names, pooling=pooling, network=network, weights=weights, sharding=sharding, split=split)
+        given = {"pooling": pooling, "network": network, "weights": weights, "sharding": sharding, "split": split}
+        self.settings = Settings.from_dict({"devices": names} | given)
         self._networks: Sequence[Network] | None = None
         self._last: Iterate | None = None
 

@@ -15,12 +15,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .catalog import describe_networks
 from .config import INITS, Option, Settings, check_not_empty, flag_name, option, options_of, validate_fields
 from .errors import (
     CheckpointError,
@@ -35,6 +36,7 @@ from .errors import (
     WeightsError,
     near_miss,
 )
+from .presets import describe_presets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,6 +131,19 @@ class Doctor(argparse.Action):
         parser.exit(code)
 
 
+class Tell(argparse.Action):
+    """Prints a text and exits, as `--help` does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, text: Callable[[], str], help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+        self.text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
+        """Print the text and exit."""
+        print(self.text())
+        parser.exit()
+
+
 def describe_default(default: Any) -> str:
     """Return a default value as it stands in the help."""
     if default is None:
@@ -152,6 +167,8 @@ def make_parser() -> Parser:
         "--doctor", action=Doctor, help="look at libraries, devices, weights and codecs, say what is wrong, and exit"
     )
     parser.add_argument("--version", action="version", version=f"style_transfer {__version__}")
+    parser.add_argument("--help-networks", action=Tell, text=describe_networks, help="tell of the networks and their weights")
+    parser.add_argument("--help-presets", action=Tell, text=describe_presets, help="tell of the presets and their settings")
     for title, cls in (("files, terminal, live page", Options), ("the picture", Settings)):
         group = parser.add_argument_group(title)
         for name, (default, about) in options_of(cls).items():
@@ -189,7 +206,7 @@ def options_table() -> str:
         for name, (default, about) in options_of(cls).items():
             flags = " ".join(f"`{f}`" for f in (about.short, flag_name(name)) if f)
             words = f": {', '.join(about.words)}" if about.words and not all(w in about.help for w in about.words) else ""
-            rows.append(f"| {flags} | {describe_default(default)} | {about.help}{words} |")
+            rows.append(f"| {flags} | {describe_default(default)} | {about.help.replace('|', '&#124;')}{words} |")
     return "\n".join(rows)
 
 
@@ -199,7 +216,7 @@ def parse(argv: Sequence[str]) -> tuple[str, list[str], Settings, Options]:
     content, styles = given.pop("content"), given.pop("styles")
     own = {name: given.pop(name) for name in options_of(Options) if name in given}
     settings = Settings.from_dict({k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-    settings.blend(len(styles))
+    settings.blend(len(settings.expanded(len(styles))))
     return content, styles, settings, Options(**own)
 
 
@@ -547,7 +564,7 @@ class Run:
         height, width = size
         needs = {self.output: round(1.2 * height * width * 3 * 2) + 2**20}
         if self._checkpoint is not None:
-            needs[self._checkpoint] = round(3.1 * kept_bytes(size, self.settings.optimizer))
+            needs[self._checkpoint] = round(3.1 * kept_bytes(size, self.settings.optimizer, self.settings.lbfgs_history))
         files.check_space(needs)
 
     def _recipe(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> dict[str, Any]:

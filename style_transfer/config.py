@@ -8,15 +8,22 @@ pooling, which is `average`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from . import catalog
 from .errors import SettingsError, near_miss
+from .presets import PRESETS
 
-INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats")
+T = TypeVar("T")
+
+INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats", "noise", "network_mean")
+STYLE_LOSSES = ("gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram")
+ERRORS = ("scaled", "mean", "sum", "relative")
 MAX_SCALE = 1_000_000
 MAX_WEIGHT = 1e9
 END_SCALE = re.compile(r"([0-9]{1,7})(\+?)")
@@ -160,13 +167,28 @@ def parse_bytes(name: str, text: str) -> int:
     return found
 
 
+def completing(cls: type[T]) -> type[T]:
+    """Make a dataclass take what its `completed` returns for the values that it is given."""
+    plain = cls.__init__
+
+    @functools.wraps(plain)
+    def init(self: T, **values: Any) -> None:
+        plain(self, **cls.completed(values))  # type: ignore[attr-defined]
+
+    cls.__init__ = init  # type: ignore[assignment]
+    return cls
+
+
+@completing
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a run. Raises `SettingsError` for any value that cannot be used.
+    """All settings of a run; a `preset` gives those that are left out. Raises `SettingsError` for any value that cannot be used.
 
     Scales and sizes are in pixels of the long side; weights are pure numbers >= 0.
     """
 
+    preset: str | None = option(None, "the look of another program: its network, losses, weights, optimizer and steps, each "
+        "still open to its own flag (--help-presets tells of each)", words=tuple(PRESETS))  # fmt: skip
     style_weights: tuple[float, ...] | None = option(
         None, "factors of the styles in their average, normalised to sum 1 (equal if left out)",
         short="-sw", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
@@ -188,9 +210,37 @@ class Settings:
         maximum=MAX_WEIGHT)  # fmt: skip
     tv_weight: float = option(2.0, "how strongly the picture is smoothed (total variation)", short="-tw", kind=float, minimum=0.0,
         maximum=MAX_WEIGHT)  # fmt: skip
-    style_loss: str = option("gram", "what is compared of the style: Gram matrices, or the Wasserstein-2 distance of "
-        "Gaussians fitted to the features", words=("gram", "wasserstein"))  # fmt: skip
-    optimizer: str = option("adam", "optimizer of the picture", words=("adam", "lbfgs"))
+    style_loss: str = option("gram", "what is compared of the style: Gram matrices; the Wasserstein-2 distance of "
+        "Gaussians fitted to the features; Gram matrices less the mean (covariance) or of features less 1 (shifted-gram); mean "
+        "and standard deviation; or the histogram of each channel", words=STYLE_LOSSES)  # fmt: skip
+    extra_loss: str = option("mean-std", "a second thing that is compared, if --extra-weight is not 0", words=STYLE_LOSSES)
+    extra_weight: float = option(0.0, "how much the second thing counts, the first counting 1", kind=float, minimum=0.0,
+        maximum=MAX_WEIGHT)  # fmt: skip
+    style_factor: float = option(1.0, "how much the style counts in all", kind=float, minimum=0.0, maximum=1e12)
+    style_gradient: float = option(1.0, "factor of the style's gradient that the loss has not; neuralart's is 0.5", kind=float,
+        minimum=0.0, maximum=MAX_WEIGHT)  # fmt: skip
+    normalize_gradients: bool = option(False, "divide each layer's gradient by the sum of its magnitudes, as neural-style can",
+        flag=True)  # fmt: skip
+    content_error: str = option(None, "how content is compared: scaled, sum d^2 / sum |d|; mean or sum, of d^2; or relative, "
+        "sum d^2 / mean |2 d| (scaled, or mean with --style-loss wasserstein, if left out)", words=ERRORS)  # fmt: skip
+    style_error: str = option(None, "how matrices and moments are compared, in the same words (scaled, or mean for mean-std, if "
+        "left out)", words=ERRORS)  # fmt: skip
+    gram_norm: str = option("pixels", "what matrices are divided by: pixels, or elements (pixels times channels), of each "
+        "picture; raw, both by the elements of the result; raw-squared, by the square of these",
+        words=("pixels", "elements", "raw", "raw-squared"))  # fmt: skip
+    tv_loss: str = option(None, "total variation: axes, mean square of neighbours' differences; nine-point, on a larger stencil; "
+        "inner, half the sum of squares in the network's units (axes, or nine-point with wasserstein, if left out)",
+        words=("axes", "nine-point", "inner"))  # fmt: skip
+    optimizer: str = option("adam", "optimizer of the picture", words=("adam", "lbfgs", "sgd"))
+    line_search: str = option("fixed", "steps of L-BFGS: fixed, as the quasi-Newton step is; or strong-wolfe, searched for, with "
+        "every evaluation counting as an iteration", words=("fixed", "strong-wolfe"))  # fmt: skip
+    lbfgs_history: int = option(10, "how many steps L-BFGS looks back", kind=int, minimum=1, maximum=1000)
+    bounds: str = option("auto", "whether pixels stay within [0, 1] at every step: on, off, or auto, off for L-BFGS alone",
+        words=("auto", "on", "off"))  # fmt: skip
+    momentum: float = option(0.9, "momentum of SGD", kind=float, minimum=0.0, below=1.0)
+    step_decay: float = option(0.75, "what SGD's step size is multiplied by every 100 steps", kind=float, above=0.0, maximum=1.0)
+    optimizer_range: float = option(1.0, "white as the optimizer sees it, such as 255: step sizes are in its units", kind=float,
+        above=0.0, maximum=1e6)  # fmt: skip
     min_scale: int = option(128, "long side at the first scale", short="-ms", kind=int, minimum=1, maximum=MAX_SCALE)
     end_scale: str = option("512", "long side of the result; N+ means a size whose area is about N x N",
         short="-s", kind=scale_word, check=_check_end_scale, metavar="PIXELS")  # fmt: skip
@@ -198,31 +248,60 @@ class Settings:
         "size that falls, for about the same picture as by default; the next three then do not count",
         short="-i", kind=int, minimum=1, maximum=10**9, or_word="auto")  # fmt: skip
     initial_iterations: int = option(1000, "iterations at the first scale", short="-ii", kind=int, minimum=1, maximum=10**9)
-    step_size: float = option(0.02, "Adam's step size, for pixels in [0, 1]", short="-ss", kind=float, above=0.0, maximum=1e6)
+    step_size: float = option(
+        0.02, "step size of Adam and SGD, for pixels in [0, 1]", short="-ss", kind=float, above=0.0, maximum=1e6
+    )
     avg_decay: float = option(0.99, "decay of the average of the iterates", short="-ad", kind=float, minimum=0.0, below=1.0)
     init: str = option("content", f"the picture to start from: {', '.join(INITS)}, or a picture file", check=check_not_empty)
+    noise: str = option("white", "the noise of --init noise: white, or pink, whose large shapes are as strong as its grain",
+        words=("white", "pink"))  # fmt: skip
+    noise_deviation: float = option(
+        0.25, "standard deviation of that noise about mid-gray", kind=float, minimum=0.0, maximum=10.0
+    )
+    init_blend: float = option(0.0, "how much of the content is mixed into that noise, from 0 to 1", kind=float, minimum=0.0,
+        maximum=1.0)  # fmt: skip
+    style_scale: tuple[float, ...] | None = option(None, "sizes of the styles relative to the scale, one for each; for a single "
+        "style any number, and it is taken at each of these sizes (--style-scale-fac for all if left out)", kind=float, many=True,
+        above=0.0, maximum=1e6, metavar="X")  # fmt: skip
     style_scale_fac: float = option(1.0, "size of the styles relative to the scale", kind=float, above=0.0, maximum=1e6)
     style_size: int | None = option(None, "fixed long side of the styles, instead of one that grows with the scale",
         kind=int, minimum=1, maximum=MAX_SCALE)  # fmt: skip
-    pooling: str = option("average", "pooling of the network: average (rescaled by 2), l2 (rescaled by 0.78) or max",
-        words=("average", "max", "l2"))  # fmt: skip
-    content_layers: tuple[str, ...] = option(("relu4_2",), "layers at which the content is compared", many=True, metavar="LAYER")
-    style_layers: tuple[str, ...] = option(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"),
-        "layers at which the style is compared", many=True, metavar="LAYER")  # fmt: skip
+    pooling: str = option(None, "pooling of the network: average (rescaled by 2), l2 (rescaled by 0.78), mean (as it is) or max "
+        "(the network's own if left out: average for vgg19, vgg16 and compact, else max)",
+        words=("average", "max", "l2", "mean"))  # fmt: skip
+    content_layers: tuple[str, ...] = option(None, "layers at which the content is compared (the network's own if left out, "
+        "relu4_2 for VGG)", many=True, metavar="LAYER")  # fmt: skip
+    content_layer_weights: tuple[float, ...] | None = option(None, "one weight for each content layer, normalised to sum 1 "
+        "(equal if left out)", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
+    style_layers: tuple[str, ...] = option(None, "layers at which the style is compared (the network's own if left out, "
+        "relu1_1 relu2_1 relu3_1 relu4_1 relu5_1 for VGG)", many=True, metavar="LAYER")  # fmt: skip
     style_layer_weights: tuple[float, ...] | None = option(
         None, "one weight for each style layer, normalised to sum 1 (256 64 16 4 1 for the default layers; "
         "each a quarter of the one before)", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
-    network: str = option("auto", "the network that judges the picture: vgg19; compact, built in and several times faster; "
-        "or auto, vgg19 if its weights are there or can be downloaded, else compact",
-        words=("auto", "vgg19", "compact"))  # fmt: skip
-    weights: str | None = option(None, "file with the network's weights, .safetensors or .pth with torchvision's key names "
-        "(left out: torchvision's own for vgg19, downloaded once)", metavar="FILE", check=check_not_empty)  # fmt: skip
+    network: str = option("auto", "the network that judges the picture, such as vgg19; compact, built in and several times "
+        "faster; or auto, vgg19 if its weights are there or can be downloaded, else compact (--help-networks tells of each)",
+        words=("auto", *catalog.NETWORKS))  # fmt: skip
+    weights: str | None = option(None, "file with the network's weights, .safetensors, .pth or .npz with torchvision's key names "
+        "or the layers', or a .caffemodel (left out: torchvision's own, downloaded once, where it has them)", metavar="FILE",
+        check=check_not_empty)  # fmt: skip
+    preprocessing: str = option("auto", "how the network gets colours, as in one of these programs; or auto, as it was trained",
+        words=("auto", "torchvision", "caffe", "neural-style", "neuralart", "fzliu"))  # fmt: skip
+    lrn: str = option("on", "local response normalisation in networks that have it, googlenet and caffenet", words=("on", "off"))
 
     def __post_init__(self) -> None:
         if isinstance(self.end_scale, numbers.Integral) and not isinstance(self.end_scale, bool):
             object.__setattr__(self, "end_scale", str(int(self.end_scale)))
         validate_fields(self)
-        for name in ("style_weights", "style_layer_weights"):
+        for name in ("pooling", "content_layers", "style_layers"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(catalog.about(self.network), name))
+        family = {"content_error": ("scaled", "mean"), "tv_loss": ("axes", "nine-point")}
+        for name, choice in family.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, choice[self.style_loss == "wasserstein"])
+        if self.style_error is None:
+            object.__setattr__(self, "style_error", "mean" if self.style_loss == "mean-std" else "scaled")
+        for name in ("style_weights", "style_layer_weights", "content_layer_weights"):
             weights = getattr(self, name)
             if weights is not None and not 0 < sum(weights) < math.inf:
                 words = " ".join(f"{w:g}" for w in weights)
@@ -238,6 +317,15 @@ class Settings:
             )
         if self.iterations == "auto" and self.optimizer != "adam":
             raise SettingsError(f"--iterations auto goes with --optimizer adam, not {self.optimizer}; give a number")
+        if self.gram_norm.startswith("raw") and self.style_loss != "gram":
+            raise SettingsError(
+                f"--gram-norm {self.gram_norm} goes with --style-loss gram, not with {self.style_loss}; take elements"
+            )
+        if self.content_layer_weights is not None and len(self.content_layer_weights) != len(self.content_layers):
+            raise SettingsError(
+                f"--content-layer-weights has {len(self.content_layer_weights)} values for {len(self.content_layers)} "
+                "content layers; give one for each"
+            )
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
 
@@ -258,6 +346,32 @@ class Settings:
         if given is None:
             given = tuple(4.0**-i for i in range(len(self.style_layers)))
         return {layer: w / sum(given) for layer, w in zip(self.style_layers, given, strict=True)}
+
+    @property
+    def content_weights(self) -> dict[str, float]:
+        """The weight of each content layer; they sum to 1."""
+        given = self.content_layer_weights or (1.0,) * len(self.content_layers)
+        return {layer: w / sum(given) for layer, w in zip(self.content_layers, given, strict=True)}
+
+    @property
+    def bounded(self) -> bool:
+        """Whether pixels stay within [0, 1] at every step."""
+        return self.optimizer != "lbfgs" if self.bounds == "auto" else self.bounds == "on"
+
+    def expanded(self, styles: int) -> tuple[tuple[int, float], ...]:
+        """Return which of `styles` pictures are measured, each with its size relative to the scale.
+
+        One style at several sizes counts several times. Raises `SettingsError` if `style_scale` has another number of values.
+        """
+        if self.style_scale is None:
+            return tuple((index, self.style_scale_fac) for index in range(styles))
+        if styles == 1:
+            return tuple((0, scale) for scale in self.style_scale)
+        if len(self.style_scale) != styles:
+            raise SettingsError(
+                f"--style-scale has {len(self.style_scale)} values for {styles} style pictures; give one for each"
+            )
+        return tuple(enumerate(self.style_scale))
 
     def blend(self, styles: int) -> tuple[float, ...]:
         """Return the weights of `styles` style pictures, summing to 1.
@@ -280,8 +394,31 @@ class Settings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Make settings from a mapping such as `as_dict` returns. Raises `SettingsError` for an unknown name."""
+        return cls(**values)
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings by name with what their `preset` says of those that are not there.
+
+        With another network than the preset's, that network's own preprocessing and layers are taken. Raises `SettingsError`
+        for an unknown name.
+        """
         known = options_of(cls)
         for name in values:
             if name not in known:
                 raise SettingsError(f"unknown setting {name!r}{near_miss(name, known)}")
-        return cls(**values)
+        preset = known["preset"][1].validate("--preset", values.get("preset"))
+        if preset is None:
+            return dict(values)
+        found = dict(PRESETS[preset].settings)
+        network = values.get("network", found["network"])
+        if network != found["network"]:
+            found.pop("preprocessing", None)
+        if network in catalog.NETWORKS and catalog.about(network).style_layers != catalog.about(found["network"]).style_layers:
+            found.pop("content_layers", None)
+            found.pop("style_layers", None)
+        if "style_layer_weights" in found:  # all presets weight their layers equally, so others count equally too
+            known_network = network if network in catalog.NETWORKS else "auto"
+            layers = values.get("style_layers") or found.get("style_layers") or catalog.about(known_network).style_layers
+            found["style_layer_weights"] = (1.0,) * len(layers)
+        return found | dict(values)

@@ -116,7 +116,7 @@ def _built_in() -> Iterator[Finding]:
 
 
 def _vgg19() -> Iterator[Finding]:
-    url, path, prefix = weights.cached_vgg19()
+    url, path, prefix = weights.cached("vgg19")
     if not path.is_file():
         folder = next(parent for parent in path.parents if parent.exists())
         where = f"download {url} to {shown(path)}, or give a local file with --weights"

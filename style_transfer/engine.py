@@ -22,10 +22,10 @@ from .config import INITS, Settings, parse_bytes
 from .devices import resolve
 from .distributed import LOCAL, Group, Rows
 from .errors import CheckpointError, ImageError, MemoryLimitError, NumericError, SettingsError
-from .networks import load
+from .networks import layout, load
 from .networks.graph import Network
-from .objective import FAMILIES, Objective, size_of
-from .optimizers import LBFGS, Adam, Average, Optimizer
+from .objective import BETAS, Objective, size_of
+from .optimizers import LBFGS, SGD, Adam, Average, LineSearch, Optimizer
 from .resampling import regrid, resize, resize_band
 from .schedule import Course, Size, Stage, plan
 from .sweep import UNLIMITED, Limits
@@ -154,7 +154,9 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
 
     content: the content picture. gray: 0.5 with noise of one 8-bit step, since a perfectly flat picture stays flat. uniform:
     uniform noise. normal: truncated normal noise, mean 0.5, deviation 0.25. style_mean: the styles' mean colour, with the
-    noise of gray. style_stats: truncated normal noise with the mean and deviation of each channel of the styles.
+    noise of gray. style_stats: truncated normal noise with the mean and deviation of each channel of the styles. noise: white or
+    pink noise about mid-gray, mixed with the content. network_mean: the colour that the network sees as zero, with noise of a
+    thousandth of its unit, as in neural-style.
     Numbers come from `settings.random_seed`, on the CPU, so they are the same for every device.
     """
     random = torch.Generator().manual_seed(settings.random_seed)
@@ -169,12 +171,32 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
     if settings.init == "normal":
         mean, std = (torch.full((1, 3, 1, 1), x, dtype=content.dtype) for x in (0.5, 0.25))
         return _truncated_normal(mean, std, size, random)
+    if settings.init == "network_mean":
+        spec = layout(settings)
+        mean, std = (torch.tensor(x, dtype=content.dtype).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
+        return mean + 0.001 * std * torch.randn(shape, generator=random, dtype=content.dtype)
+    if settings.init == "noise":
+        share = settings.init_blend
+        noise = 0.5 + settings.noise_deviation * _noise(settings.noise, size, random).to(content.dtype)
+        return ((1 - share) * noise + share * resize(content, size, antialias=True)).clamp(0, 1)
     mix = settings.blend(len(styles))
     mean = sum((w * s.mean((2, 3), keepdim=True) for w, s in zip(mix, styles, strict=True)), torch.zeros(()))
     if settings.init == "style_mean":
         return (mean + dither).clamp(0, 1)
     squares = sum((w * s.square().mean((2, 3), keepdim=True) for w, s in zip(mix, styles, strict=True)), torch.zeros(()))
     return _truncated_normal(mean, (squares - mean.square()).clamp_min(0).sqrt(), size, random)
+
+
+def _noise(kind: str, size: Size, random: torch.Generator) -> Tensor:
+    """Return noise of mean 0 and deviation 1, (1, 3, *size): white, or pink, with amplitudes that fall with the frequency."""
+    noise = torch.randn((1, 3, *size), generator=random, dtype=torch.float64)
+    if kind == "white":
+        return noise
+    rows, columns = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None]
+    frequency = (rows.square() + columns.square()).sqrt().to(torch.float64)
+    frequency[0, 0] = torch.inf
+    pink: Tensor = torch.fft.irfft2(torch.fft.rfft2(noise) / frequency, s=size)
+    return pink / pink.std((2, 3), keepdim=True).clamp_min(1e-12)
 
 
 def _truncated_normal(mean: Tensor, std: Tensor, size: Size, random: torch.Generator) -> Tensor:
@@ -202,10 +224,16 @@ def ready(picture: Tensor, size: Size, network: Network, rows: Rows | None = Non
 
 def make_optimizer(settings: Settings, group: Group = LOCAL, factor: float = 1.0) -> Optimizer:
     """Return the optimizer that `settings` ask for, before its first step, with `factor` times their step size."""
+    white, bounded = settings.optimizer_range, settings.bounded
     if settings.optimizer == "lbfgs":
-        return LBFGS(group=group, length=factor)
+        search = LineSearch if settings.line_search == "strong-wolfe" else None
+        return LBFGS(history=settings.lbfgs_history, group=group, search=search, bounded=bounded, white=white, length=factor)
+    if settings.optimizer == "sgd":
+        step = settings.step_size * factor / white**2
+        return SGD(step_size=step, momentum=settings.momentum, decay=settings.step_decay, bounded=bounded)
     course = Course.of(settings)
-    return Adam(step_size=course.first_size * factor, betas=course.betas or FAMILIES[settings.style_loss].betas)
+    betas = course.betas or BETAS.get(settings.style_loss, (0.9, 0.999))
+    return Adam(step_size=course.first_size * factor, betas=betas, bounded=bounded)
 
 
 def stylize(
@@ -239,7 +267,8 @@ def stylize(
     check_picture("the content picture", content)
     for number, style in enumerate(styles, 1):
         check_picture(f"style picture {number}", style)
-    settings.blend(len(styles))
+    expanded = settings.expanded(len(styles))
+    settings.blend(len(expanded))
     if init is not None:
         check_picture("the initial picture", init)
     elif settings.init not in INITS:
@@ -255,7 +284,8 @@ def stylize(
     resume = joint(resume, group)
     if resume is not None:
         check_resume(resume, identity(), stages)
-    return _run(content, styles, settings, networks, init, stages, group, resume, fallback, identity)
+    measured = [styles[index] for index, _ in expanded]
+    return _run(content, measured, settings, networks, init, stages, group, resume, fallback, identity)
 
 
 def identify(
@@ -333,7 +363,7 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
     if settings.tile != "auto":
         return Plan(memory.tiles_of(int(settings.tile), network, layers))
     device = network.devices[0]
-    state = memory.state_bytes(network, size, settings.content_layers, settings.optimizer) // processes
+    state = memory.state_bytes(network, size, settings.content_layers, settings.optimizer, settings.lbfgs_history) // processes
     if settings.memory is None:
         room = memory.SHARE * memory.free_bytes(device)
     else:
@@ -535,7 +565,7 @@ def _paint(
             evaluation = shop.attempt(functools.partial(objective.evaluate, image))
             if isinstance(optimizer, Adam):
                 optimizer.step_size = course.step_size(step, stage.steps) * 0.5**halvings
-            optimizer.step(image)
+            optimizer.step(image, evaluation.loss)
             average.update(image)
             guard.note(evaluation.loss)
             if (step % CHECK_STEPS == 0 or step == stage.steps) and not guard.finite(image, average):

@@ -42,8 +42,10 @@ class Stats:
         return Stats({k: v.to(device) for k, v in self.sums.items()}, self.count)
 
     def means(self) -> dict[str, Tensor]:
-        """Return every sum divided by the count."""
-        return {k: v / self.count for k, v in self.sums.items()}
+        """Return every sum divided by the count, or by the area that weighted cells cover, which is among the sums then."""
+        area = self.sums.get("area")
+        count = self.count if area is None else area.clamp_min(torch.finfo(area.dtype).tiny)
+        return {k: v / count for k, v in self.sums.items()}
 
 
 def blend(stats: Sequence[Stats], weights: Sequence[float]) -> dict[str, Tensor]:
@@ -80,15 +82,17 @@ def scaled_squared_error(squares: Tensor, magnitudes: Tensor) -> Tensor:
     return squares / (magnitudes + SCALED_EPS)
 
 
-def _inside(features: Tensor, window: Window | None) -> Tensor:
+def inside(features: Tensor, window: Window | None) -> Tensor:
+    """Return the cells of features (1, C, H, W) that a window counts."""
     return features if window is None else features[window.inside.index]
 
 
-def _flat(features: Tensor, window: Window | None) -> Tensor:
-    return _inside(features, window).flatten(2)[0]
+def flat(features: Tensor, window: Window | None) -> Tensor:
+    """Return the cells of features (1, C, H, W) that a window counts, as (C, n)."""
+    return inside(features, window).flatten(2)[0]
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """Return a tensor in float32 if it is in less."""
     return x.float() if x.dtype.itemsize < 4 else x
 
@@ -106,8 +110,8 @@ class _Gram(torch.autograd.Function):
         if x.is_cuda and x.dtype.itemsize < 4:
             product: Tensor = torch.mm(x, x.mT, out_dtype=torch.float32)
             return product
-        wide: Tensor = _wide(x)
-        return wide @ wide.mT
+        full: Tensor = wide(x)
+        return full @ full.mT
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -117,10 +121,10 @@ class _Gram(torch.autograd.Function):
         return (x.mT @ slope).mT if x.stride(0) == 1 else slope @ x
 
 
-def _difference(features: Tensor, target: Tensor, first: int, window: Window | None) -> Tensor:
+def place_difference(features: Tensor, target: Tensor, first: int, window: Window | None) -> Tensor:
     """Return the window's cells less the same cells of a target (1, C, H, W) of the whole, from row `first` on."""
     part = target if window is None else target[window.place.higher(first).index]
-    return _wide(_inside(features, window)) - _wide(part.to(features.device))
+    return wide(inside(features, window)) - wide(part.to(features.device))
 
 
 class ContentLoss:
@@ -131,7 +135,7 @@ class ContentLoss:
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squares and of magnitudes of the differences."""
-        d = _difference(features, self.target, self.first, window)
+        d = place_difference(features, self.target, self.first, window)
         return Stats({"squares": d.square().sum(), "magnitudes": d.abs().sum()}, d.numel())
 
     def score(self, total: Stats) -> Tensor:
@@ -147,7 +151,7 @@ class MeanSquaredContentLoss:
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum of squares of the differences."""
-        d = _difference(features, self.target, self.first, window)
+        d = place_difference(features, self.target, self.first, window)
         return Stats({"squares": d.square().sum()}, d.numel())
 
     def score(self, total: Stats) -> Tensor:
@@ -167,7 +171,7 @@ class GramLoss:
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum over cells of f f^T, (C, C)."""
-        x = _flat(features, window)
+        x = flat(features, window)
         return Stats({"gram": gram(x)}, x.shape[1])
 
     def score(self, total: Stats) -> Tensor:
@@ -193,8 +197,8 @@ class WassersteinLoss:
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums over cells of f, (C,), and of f f^T, (C, C)."""
-        x = _flat(features, window)
-        return Stats({"mean": _wide(x).sum(1), "second": gram(x)}, x.shape[1])
+        x = flat(features, window)
+        return Stats({"mean": wide(x).sum(1), "second": gram(x)}, x.shape[1])
 
     @staticmethod
     def _gaussian(means: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -104,17 +104,17 @@ def smaller(limits: Limits, size: Size, network: Network) -> Limits:
     return Limits(False, tuple(max(1, area // 2) for area in limits.areas), limits.keep, side)
 
 
-def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str) -> int:
+def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str, history: int = 10) -> int:
     """Return the bytes that grow with the picture: it, its gradient, the optimizer's state, the average, content targets."""
-    pictures = {"adam": 2, "lbfgs": 2 * 10 + 4}[optimizer] + 3
+    pictures = {"adam": 2, "lbfgs": 2 * history + 6, "sgd": 1}[optimizer] + 3
     pixels = size[0] * size[1]
     targets = sum(network.spec.channels[layer] / network.spec.strides[layer] ** 2 for layer in content_layers)
     return round(pixels * (4 * 3 * pictures + network.features.itemsize * targets))
 
 
-def kept_bytes(size: Size, optimizer: str) -> int:
-    """Return the bytes of a checkpoint: the picture, the average, the optimizer's state."""
-    pictures = {"adam": 2, "lbfgs": 2 * 10 + 2}[optimizer] + 2
+def kept_bytes(size: Size, optimizer: str, history: int = 10) -> int:
+    """Return the bytes of a checkpoint at most: the picture, the average, the optimizer's state."""
+    pictures = {"adam": 2, "lbfgs": 2 * history + 3, "sgd": 1}[optimizer] + 2
     return size[0] * size[1] * 4 * 3 * pictures
 
 
@@ -233,7 +233,7 @@ def plan(
 
 def _widest(segment: Segment) -> float:
     """Return the elements of a segment's largest feature map, per cell of its input."""
-    return max((conv.outputs / stride**2 for conv, stride in segment.convs), default=0)
+    return max((channels / stride**2 for channels, stride in segment.maps), default=0)
 
 
 def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
@@ -260,7 +260,7 @@ def cramped(limits: Limits, network: Network, layers: Collection[str]) -> bool:
 def bound(network: Network, layers: Collection[str]) -> float:
     """Return more bytes per pixel than the network can cost, without a measurement, for pictures that are small anyway."""
     (segment,) = network.spec.segments(layers, cut=False)
-    return GUESS * sum(4 * conv.outputs / stride**2 for conv, stride in segment.convs) + 200
+    return GUESS * sum(4 * channels / stride**2 for channels, stride in segment.maps) + 200
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits
         work = max(work, max(tile.read.area for tiles in part.tiles for tile in tiles) * price.peak)
         if not part.segment.last and not host:
             held += 2 * network.features.itemsize * part.segment.channels * math.prod(part.output_size)
-    state = 0 if host else state_bytes(network, size, settings.content_layers, settings.optimizer)
+    state = 0 if host else state_bytes(network, size, settings.content_layers, settings.optimizer, settings.lbfgs_history)
     peak = state + max(work, held) if limits.whole else state + work + held
     return Estimate(sweep.tiles, round(used_bytes(network.devices[0]) + peak), slowest)
 

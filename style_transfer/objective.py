@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,36 +26,68 @@ from .losses import (
 )
 from .networks.graph import Network
 from .schedule import Size
+from .statistics import ContentError, HistogramLoss, InnerTVLoss, MomentForm, histogram, moments
 from .sweep import PICTURE, UNLIMITED, Limits, Sweep
 from .tiling import Window, coarser_rows
 from .workers import at_once
 
+BETAS = {"wasserstein": (0.9, 0.99)}
+"""Adam's betas by `Settings.style_loss`, where they are not the usual (0.9, 0.999): style-transfer-pytorch's of 2023."""
+
 
 @dataclass(frozen=True)
-class Family:
-    """The losses that go together, and Adam's betas for them."""
+class Form:
+    """A kind of style loss: what is summed over a style or a picture, and the loss against a target.
 
-    content: type[ContentLoss] | type[MeanSquaredContentLoss]
-    style: type[StyleLoss]
-    tv: type[TVLoss] | type[NinePointTVLoss]
-    betas: tuple[float, float]
+    `measure` returns the sums over a window of features (1, C, H, W), in which cells count as much as weights (n,) say, if
+    given. Targets are means, or, if `raw`, sums.
+    """
+
+    measure: Callable[[Tensor, Window, Tensor | None], Stats]
+    loss: Callable[[dict[str, Tensor]], Loss]
+    raw: bool = False
 
 
-FAMILIES = {
-    "gram": Family(ContentLoss, GramLoss, TVLoss, (0.9, 0.999)),
-    "wasserstein": Family(MeanSquaredContentLoss, WassersteinLoss, NinePointTVLoss, (0.9, 0.99)),
-}
-"""By `Settings.style_loss`: style-transfer-pytorch's losses of 2021 and of 2023."""
+def style_form(kind: str, settings: Settings) -> Form:
+    """Return the form of a style loss by its name in `Settings.style_loss`; a histogram's depends on the style and has none."""
+    plain = settings.style_error == "scaled" and settings.gram_norm == "pixels"
+    if kind == "wasserstein" or (kind == "gram" and plain):
+        target: type[StyleLoss] = WassersteinLoss if kind == "wasserstein" else GramLoss
+
+        def measure(features: Tensor, window: Window, weights: Tensor | None) -> Stats:
+            if weights is None:
+                return target.measure(features, window)
+            found = moments(features, window, weights)
+            if kind == "wasserstein":
+                return found
+            return Stats({"gram": found.sums["second"], "area": found.sums["area"]}, found.count)
+
+        return Form(measure, target)
+    form = MomentForm(kind, settings.style_error if kind != "mean-std" else "mean", settings.gram_norm)
+    return Form(form.measure, form.loss, form.raw)
 
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of the objective: `weight` times a loss at a layer."""
+    """One summand of the objective: `weight` times a loss at a layer.
+
+    Its gradient is `slope` times as large as it should be; with `even` it is divided by the sum of its magnitudes at the layer.
+    """
 
     name: str
     layer: str
     loss: Loss
     weight: float
+    slope: float = 1.0
+    even: bool = False
+
+
+CONTENT: dict[str, Callable[..., Loss]] = {"scaled": ContentLoss, "mean": MeanSquaredContentLoss}
+TV: dict[str, Callable[[], Loss]] = {"axes": TVLoss, "nine-point": NinePointTVLoss}
+EVEN_EPS = 1e-8
+
+Take = Callable[[str, Tensor, Window], Stats]
+"""Returns the sums over a window of features at a layer."""
 
 
 @dataclass(frozen=True)
@@ -85,29 +118,53 @@ class Objective:
         group: Group = LOCAL,
         size: Size | None = None,
     ) -> None:
-        family = FAMILIES[settings.style_loss]
         self.networks = networks
         self.group = group
         self.size = size or size_of(content)
+        self.settings = settings
         terms = []
+        even = settings.normalize_gradients
         targets = self._content_targets(content, settings.content_layers, limits)
-        for layer in settings.content_layers:
-            weight = settings.content_weight / len(settings.content_layers)
-            terms.append(Term(f"content {layer}", layer, family.content(*targets[layer]), weight))
+        for layer, share in settings.content_weights.items():
+            kind = CONTENT.get(settings.content_error, functools.partial(ContentError, kind=settings.content_error))
+            terms.append(Term(f"content {layer}", layer, kind(*targets[layer]), settings.content_weight * share, even=even))
+        mix = settings.blend(len(styles))
+        for prefix, name, weight in (("style", settings.style_loss, 1.0), ("extra", settings.extra_loss, settings.extra_weight)):
+            for layer, loss in self._style_losses(name, styles, mix, limits).items() if weight else ():
+                share = settings.style_factor * weight * settings.layer_weights[layer]
+                terms.append(Term(f"{prefix} {layer}", layer, loss, share, settings.style_gradient, even))
+        white = 1 / networks[0].spec.std[1]
+        tv: Loss = InnerTVLoss(white) if settings.tv_loss == "inner" else TV[settings.tv_loss]()
+        terms.append(Term("tv", PICTURE, tv, settings.tv_weight))
+        self.terms = tuple(term for term in terms if term.weight)
+        self.decomposes = content.device.type == "cpu" and any(isinstance(term.loss, WassersteinLoss) for term in self.terms)
+        self._limit(limits)
+
+    def _style_losses(self, kind: str, styles: Sequence[Tensor], mix: Sequence[float], limits: Limits) -> dict[str, Loss]:
+        """Return the loss of each style layer against the styles' blended statistics."""
+        if kind != "histogram":
+            form = style_form(kind, self.settings)
+            blended = self._measure_styles(styles, mix, limits, lambda layer, x, w: form.measure(x, w, None), form.raw)
+            return {layer: form.loss(target) for layer, target in blended.items()}
+        means = self._measure_styles(styles, mix, limits, lambda layer, x, w: moments(x, w, squares=True))
+        spreads = {layer: HistogramLoss.spread(found) for layer, found in means.items()}
+        counts = self._measure_styles(styles, mix, limits, lambda layer, x, w: histogram(x, w, *spreads[layer]))
+        return {layer: HistogramLoss(target, *spreads[layer]) for layer, target in counts.items()}
+
+    def _measure_styles(
+        self, styles: Sequence[Tensor], mix: Sequence[float], limits: Limits, take: Take, raw: bool = False
+    ) -> dict[str, dict[str, Tensor]]:
+        """Return each style layer's average over the styles of what `take` sums up; of the sums themselves if `raw`."""
+        layers = self.settings.style_layers
         measured = []
         for style in styles:
-            sweep = Sweep(networks, size_of(style), settings.style_layers, limits, group)
-            band = sweep.parts[0].bands[group.rank]
-            found, _ = sweep.measure(style[:, :, band[0] : band[1]], lambda k, x, w: {k: family.style.measure(x, w)}, keep=False)
+            sweep = Sweep(self.networks, size_of(style), layers, limits, self.group)
+            band = sweep.parts[0].bands[self.group.rank]
+            found, _ = sweep.measure(style[:, :, band[0] : band[1]], lambda k, x, w: {k: take(k, x, w)}, keep=False)
             measured.append(self._total(found))
-        mix = settings.blend(len(styles))
-        for layer, weight in settings.layer_weights.items():
-            target = blend([stats[layer] for stats in measured], mix)
-            terms.append(Term(f"style {layer}", layer, family.style(target), weight))
-        terms.append(Term("tv", PICTURE, family.tv(), settings.tv_weight))
-        self.terms = tuple(term for term in terms if term.weight)
-        self.decomposes = family.style is WassersteinLoss and content.device.type == "cpu"
-        self._limit(limits)
+        if raw:
+            measured = [{layer: dataclasses.replace(stats, count=1) for layer, stats in found.items()} for found in measured]
+        return {layer: blend([found[layer] for found in measured], mix) for layer in layers}
 
     def _limit(self, limits: Limits) -> None:
         self.limits = limits
@@ -118,9 +175,11 @@ class Objective:
         spec = self.networks[0].spec
         sweep = Sweep(self.networks, self.size, layers, limits, self.group)
         targets = {}
+        sizes = spec.sizes(self.size)
         for layer in layers:
-            first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer])
-            shape = (1, spec.channels[layer], last - first, self.size[1] // spec.strides[layer])
+            height, width = sizes[layer]
+            first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer], self.size[0], height)
+            shape = (1, spec.channels[layer], last - first, width)
             targets[layer] = content.new_empty(shape, dtype=self.networks[0].features), first
 
         def put(layer: str, features: Tensor, window: Window) -> None:
@@ -159,12 +218,40 @@ class Objective:
         parts = {term.name: score * term.weight for term, score in zip(self.terms, scored, strict=True)}
         loss = torch.stack(list(parts.values())).sum()
         flat = [(name, key, value) for name, stats in leaves.items() for key, value in stats.sums.items()]
-        slopes = torch.autograd.grad(loss, [value for _, _, value in flat], allow_unused=True, materialize_grads=True)
+        sloped = torch.stack([parts[term.name] * term.slope for term in self.terms]).sum()
+        slopes = torch.autograd.grad(sloped, [value for _, _, value in flat], allow_unused=True, materialize_grads=True)
         weights: dict[str, dict[str, Tensor]] = {name: {} for name in leaves}
         for (name, key, _), slope in zip(flat, slopes, strict=True):
             weights[name][key] = slope
+        if any(term.even for term in self.terms):
+            self._even_out(image, weights)
         image.grad = self.sweep.gradient(sources, self._measure, weights)
         return Evaluation(loss.detach(), {name: part.detach() for name, part in parts.items()})
+
+    def _even_out(self, image: Tensor, weights: Mapping[str, dict[str, Tensor]]) -> None:
+        """Make each layer's gradient as large as its term's weight: its sum of magnitudes at the layer, over the whole picture.
+
+        As neural-style's -normalize_gradients has it. That sum takes another sweep, without gradients through the network.
+        """
+        terms = {term.name: term for term in self.terms if term.even}
+
+        def magnitudes(layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
+            found = {}
+            for term in terms.values():
+                if term.layer != layer:
+                    continue
+                with torch.enable_grad():
+                    x = features.detach().requires_grad_()
+                    stats = term.loss.measure(x, window)
+                    scalars = [(v * weights[term.name][k].to(v.device)).sum() for k, v in stats.sums.items() if v.requires_grad]
+                    (slope,) = torch.autograd.grad(torch.stack(scalars).sum(), x)
+                found[term.name] = Stats({"l1": slope.abs().sum(dtype=torch.float32 if slope.dtype.itemsize < 4 else None)}, 0)
+            return found
+
+        found, _ = self.sweep.measure(image, magnitudes, keep=False)
+        for name, stats in self._total(found).items():
+            for key in weights[name]:
+                weights[name][key] = weights[name][key] * (terms[name].weight / (stats.sums["l1"] + EVEN_EPS))
 
 
 def size_of(picture: Tensor) -> Size:

@@ -49,7 +49,7 @@ class Course:
         """Return the course that settings ask for: style-transfer-pytorch's, with a constant step size, or `AUTO`."""
         if isinstance(settings.iterations, str):
             return AUTO
-        size = settings.step_size
+        size = settings.step_size / settings.optimizer_range
         return Course(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay)
 
     def step_size(self, step: int, steps: int) -> float:
@@ -103,13 +103,16 @@ def plan(content_size: Size, style_sizes: Sequence[Size], settings: Settings) ->
     """Return the stages of a run."""
     course = Course.of(settings)
     stages: list[Stage] = []
+    expanded = settings.expanded(len(style_sizes))
     for scale in scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size)):
-        style_scale = settings.style_size or max(1, round(scale * settings.style_scale_fac))
+        longest = [settings.style_size or max(1, round(scale * factor)) for _, factor in expanded]
         stages.append(
             Stage(
                 scale=scale,
                 size=fit(content_size, scale, enlarge=True),
-                style_sizes=tuple(fit(size, style_scale, enlarge=False) for size in style_sizes),
+                style_sizes=tuple(
+                    fit(style_sizes[index], side, enlarge=False) for (index, _), side in zip(expanded, longest, strict=True)
+                ),
                 steps=course.steps if stages else course.initial_steps,
             )
         )

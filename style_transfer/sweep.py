@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -80,12 +81,18 @@ class Part:
     @property
     def output_bands(self) -> tuple[Rows, ...]:
         """The rows of the output that each process owns."""
-        return tuple(coarser_rows(band, self.segment.geometry.stride) for band in self.bands)
+        height, cells = self.size[0], self.output_size[0]
+        return tuple(coarser_rows(band, self.segment.geometry.stride, height, cells) for band in self.bands)
 
-    @property
+    @cached_property
     def output_size(self) -> Size:
         """The size of the segment's output."""
         return self.segment.output_size(self.size)
+
+    @cached_property
+    def sizes(self) -> dict[str, Size]:
+        """The sizes of the segment's wanted layers."""
+        return self.segment.sizes(self.size)
 
 
 @dataclass
@@ -257,7 +264,7 @@ class Sweep:
 
     def _output_box(self, part: Part, tile: Tile) -> Box:
         """Return where a tile's output lies in this process's band of the segment's output."""
-        place = window(tile, part.segment.geometry.stride, part.size).place
+        place = window(tile, part.segment.geometry.stride, part.size, part.output_size).place
         return place.higher(part.output_bands[self.group.rank][0])
 
     def _run(self, part: Part, hand: int, tile: Tile, source: Tensor, measure: Measure, *, graph: bool) -> _Run:
@@ -271,10 +278,10 @@ class Sweep:
             if segment.first and self.picture:
                 stats |= measure(PICTURE, x, window(tile, 1, part.size))
             for layer, stride in segment.strides.items():
-                stats |= measure(layer, features.pop(layer), window(tile, stride, part.size))
+                stats |= measure(layer, features.pop(layer), window(tile, stride, part.size, part.sizes[layer]))
             if segment.last:
                 return _Run(x, stats, None)
-            return _Run(x, stats, output[window(tile, segment.geometry.stride, part.size).inside.index])
+            return _Run(x, stats, output[window(tile, segment.geometry.stride, part.size, part.output_size).inside.index])
 
     def _each(self, work: Callable[[int], T]) -> list[T]:
         """Return what `work` returns for each device, all at once in a thread each."""

@@ -3,7 +3,8 @@
 A network is run in segments, one after the other; a segment turns cells (of the picture, or of the segment before) into
 coarser cells. Cell i of a layer with stride s and reach r depends on the cells from i s - r to (i + 1) s + r of its segment's
 input. A tile that owns a box aligned to the segment's stride and sees `reach` more on each side computes its own
-cells exactly, since only padding differs at its edges; where it lies on the whole's edge its padding is the whole's.
+cells exactly, since only padding differs at its edges; where it lies on the whole's edge its padding is the whole's. There it
+owns all cells that are left: unpadded kernels make fewer than the whole has strides, kernels that hang over the edge one more.
 """
 
 from __future__ import annotations
@@ -62,10 +63,6 @@ class Box:
         """Return the box moved up by so many rows."""
         return Box(self.top - rows, self.left, self.bottom - rows, self.right)
 
-    def coarser(self, stride: int) -> Box:
-        """Return the cells of `stride` that lie in this box, whose corner is a multiple of `stride`."""
-        return Box(self.top // stride, self.left // stride, self.bottom // stride, self.right // stride)
-
     def grown(self, by: int, size: Size) -> Box:
         """Return the box with `by` more on each side, cut to (0, 0) to `size`."""
         height, width = size
@@ -89,10 +86,17 @@ class Window:
     whole: Size
 
 
-def window(tile: Tile, stride: int, whole: Size) -> Window:
-    """Return the cells of `stride` that a tile answers for; `whole` is the size of the segment's input."""
-    place = tile.own.coarser(stride)
-    return Window(place.within(tile.read.coarser(stride)), place, (whole[0] // stride, whole[1] // stride))
+def window(tile: Tile, stride: int, whole: Size, cells: Size | None = None) -> Window:
+    """Return the cells of `stride` that a tile answers for.
+
+    `whole` is the size of the segment's input, `cells` that of the layer: as many as whole strides, if left out.
+    """
+    height, width = cells or (whole[0] // stride, whole[1] // stride)
+    top, bottom = coarser_rows((tile.own.top, tile.own.bottom), stride, whole[0], height)
+    left, right = coarser_rows((tile.own.left, tile.own.right), stride, whole[1], width)
+    corner = Box(tile.read.top // stride, tile.read.left // stride, 0, 0)
+    place = Box(top, left, bottom, right)
+    return Window(place.within(corner), place, (height, width))
 
 
 def _cuts(length: int, step: int) -> list[tuple[int, int]]:
@@ -169,9 +173,10 @@ def share_area(size: Size, hands: int, geometry: Geometry) -> int:
     return _largest(size[0], max(1, min(hands, -(-size[0] // geometry.stride))), geometry) * size[1]
 
 
-def coarser_rows(rows: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Return the cells of `stride` that lie in rows which begin at a multiple of it."""
-    return rows[0] // stride, rows[1] // stride
+def coarser_rows(rows: tuple[int, int], stride: int, height: int, cells: int) -> tuple[int, int]:
+    """Return which of `cells` cells of `stride` belong to rows of `height` that begin at a multiple of it."""
+    first, last = rows
+    return min(first // stride, cells), cells if last == height else min(last // stride, cells)
 
 
 def grown_rows(rows: tuple[int, int], by: int, height: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,9 @@ def random_state(spec: NetworkSpec, seed: int) -> dict[str, Tensor]:
     state = {}
     for step in spec.steps:
         if isinstance(step, Conv):
-            spread = (2 / (9 * step.inputs)) ** 0.5
-            state[f"{step.key}.weight"] = spread * torch.randn(step.outputs, step.inputs, 3, 3, generator=random)
+            shape = (step.outputs, step.inputs // step.groups, step.kernel, step.kernel)
+            spread = (2 / math.prod(shape[1:])) ** 0.5
+            state[f"{step.key}.weight"] = spread * torch.randn(shape, generator=random)
             state[f"{step.key}.bias"] = 0.1 * torch.randn(step.outputs, generator=random)
     return state
 

@@ -44,8 +44,8 @@ def pool(x: Tensor, kind: str) -> Tensor:
     corners = torch.stack([x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)])
     if kind == "max":
         return corners.amax(0)
-    if kind == "average":
-        return 2 * corners.mean(0)
+    if kind in ("average", "mean"):
+        return corners.mean(0) * (2 if kind == "average" else 1)
     squares = corners.square().sum(0)
     zero = squares == 0
     return 0.78 * torch.where(zero, torch.zeros_like(squares), torch.where(zero, torch.ones_like(squares), squares).sqrt())
@@ -245,3 +245,179 @@ def run(
         result.losses.append(losses)
         result.averages.append(average / (1 - avg_decay**count))
     return result
+
+
+def unit(x: Tensor, weights: Weights, key: str, *, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
+    """Return a convolution and its ReLU, the convolution written as a product of patches, group by group."""
+    weight, bias = weights[f"{key}.weight"], weights[f"{key}.bias"]
+    outputs, each, size, _ = weight.shape
+    height, width = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:])
+    parts = []
+    for group in range(groups):
+        patches = F.unfold(x[:, group * each : (group + 1) * each], size, padding=padding, stride=stride)
+        rows = slice(group * outputs // groups, (group + 1) * outputs // groups)
+        parts.append(weight[rows].flatten(1) @ patches[0])
+    y = torch.cat(parts) + bias[:, None]
+    return torch.where(y > 0, y, torch.zeros_like(y)).reshape(1, outputs, height, width)
+
+
+def caffe_pool(x: Tensor, kind: str, size: int, stride: int, padding: int = 0) -> Tensor:
+    """Return Caffe's pooling: as many windows as begin within the picture; sums are divided by what is not beyond the padding."""
+    height, width = x.shape[2:]
+    counts = []
+    for n in (height, width):
+        count = -(-(n + 2 * padding - size) // stride) + 1
+        counts.append(count - 1 if (count - 1) * stride >= n + padding else count)
+    rows = []
+    for i in range(counts[0]):
+        row = []
+        for j in range(counts[1]):
+            top, left = i * stride - padding, j * stride - padding
+            bottom, right = min(top + size, height + padding), min(left + size, width + padding)
+            cells = x[..., max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+            row.append(cells.amax((2, 3)) if kind == "max" else cells.sum((2, 3)) / ((bottom - top) * (right - left)))
+        rows.append(torch.stack(row, -1))
+    return torch.stack(rows, -2)
+
+
+def normalised(x: Tensor, size: int = 5, alpha: float = 1e-4, beta: float = 0.75) -> Tensor:
+    """Return local response normalisation across channels."""
+    half = size // 2
+    sums = torch.stack([x[:, max(0, c - half) : c + half + 1].square().sum(1) for c in range(x.shape[1])], 1)
+    return x / (1 + alpha / size * sums) ** beta
+
+
+def caffe_input(image: Tensor, mean: Sequence[float], white: float = 255.0) -> Tensor:
+    """Return a picture as Caffe's networks see it: blue first, 0 to `white`, less the mean colour, blue first too."""
+    return image[:, [2, 1, 0]] * white - torch.tensor(mean, dtype=torch.float64).reshape(1, 3, 1, 1)
+
+
+def caffenet(image: Tensor, weights: Weights, kind: str) -> dict[str, Tensor]:
+    """Return the features of CaffeNet as fzliu/style-transfer defines it."""
+    x = caffe_input(image, (104.007, 116.669, 122.679))
+    found = {"relu1": unit(x, weights, "conv1", stride=4)}
+    x = normalised(caffe_pool(found["relu1"], kind, 3, 2))
+    found["relu2"] = unit(x, weights, "conv2", padding=2, groups=2)
+    x = normalised(caffe_pool(found["relu2"], kind, 3, 2))
+    for number, groups in ((3, 1), (4, 2), (5, 2)):
+        x = found[f"relu{number}"] = unit(x, weights, f"conv{number}", padding=1, groups=groups)
+    return found
+
+
+def inception(x: Tensor, weights: Weights, name: str, kind: str) -> Tensor:
+    """Return the output of one of GoogLeNet's modules."""
+    three = unit(unit(x, weights, f"{name}/3x3_reduce"), weights, f"{name}/3x3", padding=1)
+    five = unit(unit(x, weights, f"{name}/5x5_reduce"), weights, f"{name}/5x5", padding=2)
+    pooled = unit(caffe_pool(x, kind, 3, 1, 1), weights, f"{name}/pool_proj")
+    return torch.cat([unit(x, weights, f"{name}/1x1"), three, five, pooled], 1)
+
+
+def googlenet(
+    image: Tensor, weights: Weights, kind: str, lrn: bool, mean: Sequence[float] = (104.007, 116.669, 122.679)
+) -> dict[str, Tensor]:
+    """Return the features of GoogLeNet."""
+    norm = normalised if lrn else (lambda x: x)
+    x = caffe_input(image, mean)
+    found = {"conv1/relu_7x7": unit(x, weights, "conv1/7x7_s2", stride=2, padding=3)}
+    x = norm(caffe_pool(found["conv1/relu_7x7"], kind, 3, 2))
+    x = found["conv2/relu_3x3"] = unit(unit(x, weights, "conv2/3x3_reduce"), weights, "conv2/3x3", padding=1)
+    x = caffe_pool(norm(x), kind, 3, 2)
+    for module in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
+        if module in ("4a", "5a"):
+            x = caffe_pool(x, kind, 3, 2)
+        x = found[f"inception_{module}/output"] = inception(x, weights, f"inception_{module}", kind)
+    return found
+
+
+NIN = (("conv1", 0, 4, 0, "relu0"), ("cccp1", 2, 1, 0, "relu1"), ("cccp2", 4, 1, 0, "relu2"), None,
+       ("conv2", 7, 1, 2, "relu3"), ("cccp3", 9, 1, 0, "relu5"), ("cccp4", 11, 1, 0, "relu6"), None,
+       ("conv3", 14, 1, 1, "relu7"), ("cccp5", 16, 1, 0, "relu8"), ("cccp6", 18, 1, 0, "relu9"), None,
+       ("conv4-1024", 22, 1, 1, "relu10"), ("cccp7-1024", 24, 1, 0, "relu11"), ("cccp8-1024", 26, 1, 0, "relu12"))  # fmt: skip
+"""nin_imagenet: name, number in torch's sequential, stride, padding, ReLU; None is a pool."""
+
+
+def nin(image: Tensor, weights: Weights, kind: str) -> dict[str, Tensor]:
+    """Return the features of Network in Network."""
+    x = caffe_input(image, (103.939, 116.779, 123.68))
+    found = {}
+    for layer in NIN:
+        if layer is None:
+            x = caffe_pool(x, kind, 3, 2)
+        else:
+            _, index, stride, padding, relu = layer
+            x = found[relu] = unit(x, weights, f"features.{index}", stride=stride, padding=padding)
+    return found
+
+
+def raw_gram(x: Tensor) -> Tensor:
+    """Return F F^T, not divided by anything."""
+    f = x.flatten(2)[0]
+    return f @ f.T
+
+
+def inner_tv(x: Tensor) -> Tensor:
+    """Return half the sum of squares that neural-style's and neuralart's smoothing is the gradient of; `x` in Caffe's units."""
+    corner = x[..., :-1, :-1]
+    return ((x[..., :-1, 1:] - corner) ** 2 + (x[..., 1:, :-1] - corner) ** 2).sum() / 2
+
+
+Layers = Mapping[str, Tensor]
+
+
+def neural_style_loss(
+    image: Layers, content: Layers, styles: Sequence[Layers], blend: Sequence[float], content_layers: Sequence[str],
+    style_layers: Sequence[str], content_weight: float = 5, style_weight: float = 100,
+) -> Tensor:  # fmt: skip
+    """Return neural-style's loss, without smoothing: nn.MSECriterion of features, and of Gram matrices over their elements."""
+    loss = torch.zeros((), dtype=torch.float64)
+    for layer in content_layers:
+        loss = loss + content_weight * ((image[layer] - content[layer]) ** 2).mean()
+    for layer in style_layers:
+        target = sum(w * raw_gram(s[layer]) / s[layer].numel() for w, s in zip(blend, styles, strict=True))
+        loss = loss + style_weight * ((raw_gram(image[layer]) / image[layer].numel() - target) ** 2).mean()
+    return loss
+
+
+def neuralart_loss(
+    image: Layers, content: Layers, style: Layers, content_layers: Sequence[str], style_layers: Sequence[str], *,
+    inception: bool, style_factor: float = 2e9,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return neuralart's loss, and a number whose gradient is the gradient that it follows: half the style's."""
+    loss = follow = torch.zeros((), dtype=torch.float64)
+    for layer in content_layers:
+        d = image[layer] - content[layer]
+        part = (d**2).sum() / ((2 * d).abs().mean().detach() if inception else 1) / len(content_layers)
+        loss, follow = loss + part, follow + part
+    for layer in style_layers:
+        d = raw_gram(image[layer]) - raw_gram(style[layer])
+        norm = image[layer].numel() ** 2 * ((2 * d).abs().mean().detach() if inception else 1)
+        part = style_factor * (d**2).sum() / norm / len(style_layers)
+        loss, follow = loss + part, follow + part / 2
+    return loss, follow
+
+
+def fzliu_loss(
+    image: Layers, content: Layers, style: Layers, content_weights: Mapping[str, float], style_weights: Mapping[str, float],
+    ratio: float = 1e4,
+) -> Tensor:  # fmt: skip
+    """Return fzliu/style-transfer's loss."""
+    loss = torch.zeros((), dtype=torch.float64)
+    for layer, weight in content_weights.items():
+        loss = loss + weight * ((image[layer] - content[layer]) ** 2).sum() / 2
+    for layer, weight in style_weights.items():
+        channels, cells = image[layer].shape[1], image[layer].shape[2] * image[layer].shape[3]
+        d = raw_gram(image[layer]) - raw_gram(style[layer])
+        loss = loss + ratio * weight * (d**2).sum() / (4 * channels**2 * cells**2)
+    return loss
+
+
+def vgg(image: Tensor, weights: Weights, blocks: Sequence[int], kind: str) -> dict[str, Tensor]:
+    """Return the features after each ReLU of a VGG with so many convolutions a block; `image` is what the network sees."""
+    x, found, index = image, {}, 0
+    for block, count in enumerate(blocks, 1):
+        for number in range(1, count + 1):
+            x = found[f"relu{block}_{number}"] = unit(x, weights, f"features.{index}", padding=1)
+            index += 2
+        x = pool(x, kind)
+        index += 1
+    return found

@@ -57,9 +57,13 @@ def state(make_network: MakeNetwork) -> State:
 @pytest.mark.parametrize("stop", [1, 5, 6, 9, 17])
 @pytest.mark.parametrize(
     "about",
-    [{}, {"optimizer": "lbfgs"}, {"tile": "24"}, {"style_loss": "wasserstein", "init": "uniform"}, {"iterations": "auto"}],
-    ids=["adam", "lbfgs", "tiles", "wasserstein", "auto"],
-)
+    [{}, {"optimizer": "lbfgs"}, {"optimizer": "lbfgs", "line_search": "strong-wolfe"},
+     {"optimizer": "lbfgs", "line_search": "strong-wolfe", "bounds": "on", "optimizer_range": 255.0, "lbfgs_history": 3},
+     {"optimizer": "sgd", "style_error": "sum", "content_error": "sum"}, {"tile": "24"},
+     {"style_loss": "wasserstein", "init": "uniform"}, {"style_loss": "histogram", "style_scale": (1, 2)},
+     {"iterations": "auto"}],
+    ids=["adam", "lbfgs", "search", "bounded search", "sgd", "tiles", "wasserstein", "histogram", "auto"],
+)  # fmt: skip
 def test_a_resumed_run_ends_in_the_same_bits(
     about: dict[str, Any], stop: int, tmp_path: Path, make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,12 +383,15 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> li
     return hit
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    "about", [{}, {"optimizer": "lbfgs"}, {"optimizer": "lbfgs", "line_search": "strong-wolfe"}, {"optimizer": "sgd"}],
+    ids=["adam", "lbfgs", "search", "sgd"],
+)  # fmt: skip
 def test_a_run_that_is_not_finite_goes_back_and_on_with_half_the_step(
-    optimizer: str, monkeypatch: pytest.MonkeyPatch, make_network: MakeNetwork
+    about: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make_network: MakeNetwork
 ) -> None:
     hit = poisoned(monkeypatch, lambda call: call == 16)
-    iterates = list(engine.stylize(CONTENT, [STYLE], Settings(**SHORT, optimizer=optimizer), networks=[make_network()]))
+    iterates = list(engine.stylize(CONTENT, [STYLE], Settings(**SHORT | about), networks=[make_network()]))
     assert hit == [16]
     assert iterates[-1].ends_run and iterates[-1].image().isfinite().all()
     assert [it.halvings for it in iterates] == sorted(it.halvings for it in iterates)

@@ -65,7 +65,7 @@ def test_a_device_that_fails_is_found(consult: Callable[[], tuple[int, str]], mo
 def test_damaged_weights_are_found(
     consult: Callable[[], tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, path, _ = weights.cached_vgg19()
+    _, path, _ = weights.cached("vgg19")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half")
     code, out = consult()

@@ -153,15 +153,29 @@ def test_auto_follows_its_course_at_every_scale(make_network: MakeNetwork, monke
     taken: list[tuple[float, tuple[float, float]]] = []
     original = Adam.step
 
-    def step(self: Adam, image: Tensor) -> None:
+    def step(self: Adam, image: Tensor, loss: Tensor) -> None:
         taken.append((round(self.step_size, 4), self.betas))
-        original(self, image)
+        original(self, image, loss)
 
     monkeypatch.setattr(Adam, "step", step)
     settings = Settings(min_scale=32, end_scale="46", iterations="auto")
     found = list(engine.stylize(picture(1, 40, 40).float(), [picture(2, 40, 40).float()], settings, networks=[make_network()]))
     assert [size for size, _ in taken] == [0.08, 0.065, 0.035, 0.08, 0.05]
     assert {betas for _, betas in taken} == {(0.95, 0.99)} and found[-1].average.decay == 0.5
+
+
+@pytest.mark.parametrize(
+    "about", [{}, {"optimizer": "lbfgs"}, {"optimizer": "lbfgs", "line_search": "strong-wolfe"}, {"optimizer": "sgd"}]
+)
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_half_the_step_size_is_half_the_step(about: dict[str, str], white: float) -> None:
+    moved = []
+    for factor in (1.0, 0.5):
+        x = torch.full((1, 3, 4, 5), 0.5, dtype=torch.float64)
+        x.grad = torch.linspace(-1e-4, 1e-4, x.numel(), dtype=x.dtype).view_as(x)
+        engine.make_optimizer(Settings(**about, optimizer_range=white), factor=factor).step(x, torch.ones(()))
+        moved.append(x - 0.5)
+    assert moved[0].abs().max() > 0 and torch.allclose(moved[1], 0.5 * moved[0], rtol=1e-9, atol=0)
 
 
 def test_lbfgs_lowers_the_loss(make_network: MakeNetwork) -> None:

@@ -233,7 +233,7 @@ def test_missing_and_unknown_files_are_refused(tmp_path: Path, small_vgg: dict[s
     with pytest.raises(WeightsError, match="is not a file"):
         load(tmp_path)
     (tmp_path / "w.onnx").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"must end in \.safetensors or \.pth"):
+    with pytest.raises(WeightsError, match=r"must end in \.safetensors, \.pth, \.npz or \.caffemodel"):
         load(tmp_path / "w.onnx")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="state dictionary"):

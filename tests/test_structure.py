@@ -17,13 +17,14 @@ PACKAGE = Path(style_transfer.__file__).parent
 README = PACKAGE.parent / "README.md"
 
 LAYERS = [
-    ["errors", "allocator", "workers"],
+    ["errors", "allocator", "workers", "catalog", "presets"],
     ["config", "files"],
     ["schedule"],
     ["tiling"],
     ["distributed"],
     ["matrix", "devices", "images"],
     ["networks", "losses", "optimizers", "resampling"],
+    ["statistics"],
     ["sweep"],
     ["memory", "objective", "checkpoint"],
     ["engine"],

@@ -8,7 +8,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .spec import COMPACT, VGG19, NetworkSpec
+from ..catalog import about
+from ..errors import WeightsError
+from .spec import COMPACT, PREPROCESSING, SPECS, VGG19, NetworkSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,15 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPACT", "SPECS", "VGG19", "NetworkSpec", "Weights", "fetch", "layout", "load", "place"]
 
-SPECS = {"vgg19": VGG19, "compact": COMPACT}
-"""Networks by the name `Settings.network` has for them."""
-
 LOG = logging.getLogger("style_transfer")
 
 
 def layout(settings: Settings) -> NetworkSpec:
     """Return the layout of the network that `settings` ask for; for `auto` VGG-19's."""
-    return SPECS["vgg19" if settings.network == "auto" else settings.network]
+    return fitted(SPECS["vgg19" if settings.network == "auto" else settings.network], settings)
+
+
+def fitted(spec: NetworkSpec, settings: Settings) -> NetworkSpec:
+    """Return a network's layout with the preprocessing and the normalisation that `settings` ask for."""
+    if settings.preprocessing != "auto":
+        spec = spec.prepared(PREPROCESSING[settings.preprocessing])
+    return spec if settings.lrn == "on" else spec.without_norms()
 
 
 @dataclass(frozen=True)
@@ -54,33 +60,37 @@ class Weights:
 def fetch(settings: Settings, *, progress: bool = False, say: Callable[[str], object] = LOG.warning) -> Weights:
     """Return the weights of the network that `settings` ask for.
 
-    Downloads torchvision's VGG-19 into torch's cache if that is needed, with a bar on standard error if `progress`.
-    With `network="auto"` and no way to get it, the built-in network stands in; `say` is told why, and so is the
+    Downloads torchvision's weights into torch's cache if that is needed, with a bar on standard error if `progress`.
+    With `network="auto"` and no way to get VGG-19's, the built-in network stands in; `say` is told why, and so is the
     note. Raises `WeightsError`.
     """
     from pathlib import Path
 
     from . import weights
 
-    spec, note = layout(settings), None
+    network, note = "vgg19" if settings.network == "auto" else settings.network, None
     if settings.weights is not None:
         state = weights.read(settings.weights)
         name = f"--weights {settings.weights}"
         source = f"{Path(settings.weights).name} sha256:{weights.digest(Path(settings.weights))}"
-    elif spec is SPECS["vgg19"]:
+    elif about(network).download:
         try:
-            state, source = weights.download(progress=progress)
+            state, source = weights.download(network, progress=progress)
         except weights.UnreachableError as error:
             if settings.network != "auto":
                 raise
-            spec, note = SPECS["compact"], f"working with the built-in compact network: {error}"
+            network, note = "compact", f"working with the built-in compact network: {error}"
             say(note)
             state, source = weights.built_in()
         name = source
-    else:
+    elif network == "compact":
         state, source = weights.built_in()
         name = source
-    return Weights(spec, weights.check(state, spec, name), source, note)
+    else:
+        files = "; or ".join(about(network).files)
+        raise WeightsError(f"--network {network} needs a file of yours: give it with --weights. What fits: {files}")
+    spec = SPECS[network]
+    return Weights(fitted(spec, settings), weights.check(state, spec, name), source, note)
 
 
 def place(weights: Weights, settings: Settings, devices: Sequence[torch.device]) -> tuple[Network, ...]:

@@ -1,36 +1,59 @@
-"""A network ready to run: padding, pooling, and its place on one or two devices."""
+"""A network ready to run: its steps, pooling, padding, and its place on one or more devices."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..devices import PRECISIONS, float32_math
-from .spec import Conv, NetworkSpec, Segment
+from .spec import Concat, Conv, NetworkSpec, Norm, Segment
 
 
-def average_pool(x: Tensor) -> Tensor:
-    """Return twice the mean of each 2x2 block, which keeps the magnitude of features about the same."""
-    return F.avg_pool2d(x, 2, divisor_override=2)
+def mean_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+    """Return the mean of each block; zeros of the padding count, as in Caffe."""
+    return F.avg_pool2d(x, kernel, stride, padding, ceil)
 
 
-def l2_pool(x: Tensor) -> Tensor:
-    """Return 0.78 times the L2 norm of each 2x2 block; its gradient is zero where the block is all zero."""
-    squares = F.avg_pool2d(x.square(), 2) * 4
+def average_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+    """Return twice the mean of each block, which keeps the magnitude of features about the same."""
+    if kernel == 2 and not ceil:  # in one pass; blocks that are cut off at an edge have fewer cells
+        return F.avg_pool2d(x, kernel, stride, padding, divisor_override=2)
+    return F.avg_pool2d(x, kernel, stride, padding, ceil) * 2
+
+
+def l2_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+    """Return 0.78 times the L2 norm of each block; its gradient is zero where the block is all zero."""
+    squares = F.avg_pool2d(x.square(), kernel, stride, padding, ceil, divisor_override=1)
     return squares.clamp_min(torch.finfo(x.dtype).tiny).sqrt() * 0.78
 
 
-def max_pool(x: Tensor) -> Tensor:
-    """Return the maximum of each 2x2 block."""
-    return F.max_pool2d(x, 2)
+def max_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+    """Return the maximum of each block."""
+    return F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil)
 
 
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {"average": average_pool, "l2": l2_pool, "max": max_pool}
-"""Pooling by name. The factors 2 and 0.78 are style-transfer-pytorch's, found empirically."""
+def normalise(x: Tensor, step: Norm) -> Tensor:
+    """Return local response normalisation across channels of features (1, C, H, W), its sums in float32 at least."""
+    wide = x.float() if x.dtype.itemsize < 4 else x
+    half = step.size // 2
+    squares = F.pad(wide.square(), (0, 0, 0, 0, half, step.size - 1 - half))
+    total = sum((squares[:, i : i + x.shape[1]] for i in range(1, step.size)), squares[:, : x.shape[1]])
+    return (wide * (1 + step.alpha / step.size * total).pow(-step.beta)).to(x.dtype)
+
+
+class Pooling(Protocol):
+    """Returns features (1, C, H, W) pooled over kernel x kernel cells; blocks are 2 x 2 if nothing is said."""
+
+    def __call__(self, x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor: ...
+
+
+POOLINGS: dict[str, Pooling] = {"average": average_pool, "l2": l2_pool, "max": max_pool, "mean": mean_pool}
+"""Pooling by name. The factors 2 and 0.78 are style-transfer-pytorch's, found empirically for blocks of 2 x 2."""
 
 
 class Network:
@@ -81,6 +104,8 @@ class Network:
             self._place[step.name] = device
             if isinstance(step, Conv):
                 weight, bias = (state[f"{step.key}.{part}"].to(device=device, dtype=kind) for part in ("weight", "bias"))
+                if spec.bgr and step is spec.steps[0]:
+                    weight = weight.flip(1)  # the same as turning the picture's channels around
                 self._weights[step.name] = weight, bias
                 if self._last_channels(device):
                     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -109,7 +134,7 @@ class Network:
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Return the features (1, C, h, w) of a picture (1, 3, H, W) in [0, 1] at `layers`, by name.
 
-        The first convolution sees the picture's edge replicated, the others zeros. Nothing beyond the deepest layer is run.
+        Nothing that these do not depend on is run.
         """
         (segment,) = self.spec.segments(layers, cut=False)
         return self.run(segment, image)[0]
@@ -117,24 +142,38 @@ class Network:
     def run(self, segment: Segment, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the features at the segment's layers, and its output. `x` is the picture or the last segment's output."""
         features: dict[str, Tensor] = {}
-        padding = 1
+        uses = dict(segment.uses)
         if segment.first:
-            x = F.pad((x - self._mean) / self._std, (1, 1, 1, 1), "replicate")
-            padding = 0
-        for step in segment.steps:
+            x = (x - self._mean) / self._std
+        values: dict[str | None, Tensor] = {segment.entry: x}
+        for step, read in zip(segment.steps, segment.graph.read, strict=True):
             device = self._place[step.name]
-            x = x.to(device, memory_format=torch.channels_last if self._last_channels(device) else torch.preserve_format)
+            form = torch.channels_last if self._last_channels(device) else torch.preserve_format
+            inputs = [values[source].to(device, memory_format=form) for source in read]
+            for source in read:
+                uses[source] -= 1
+                if not uses[source]:
+                    del values[source]
+            x = inputs[0]
             if isinstance(step, Conv):
-                before, after = step.layers
-                x = F.conv2d(x, *self._weights[step.name], padding=padding)
-                padding = 1
+                before = step.name
+                padding = step.padding
+                if self.spec.replicate and read == (None,):
+                    x = F.pad(x, (padding,) * 4, "replicate")
+                    padding = 0
+                x = F.conv2d(x, *self._weights[step.name], stride=step.stride, padding=padding, groups=step.groups)
                 if before in segment.strides:
                     features[before] = x
                 x = F.relu(x, inplace=before not in segment.strides).to(self.features)
-                if after in segment.strides:
-                    features[after] = x
+            elif isinstance(step, Norm):
+                x = normalise(x, step)
+            elif isinstance(step, Concat):
+                x = torch.cat(inputs, 1)
             else:
-                x = self._pool(x)
-                if step.name in segment.strides:
-                    features[step.name] = x
+                x = self._pool(x, step.kernel, step.stride, step.padding, step.ceil)
+            inputs.clear()
+            layer = step.layers[-1]
+            values[layer] = x
+            if layer in segment.strides:
+                features[layer] = x
         return features, x

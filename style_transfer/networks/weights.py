@@ -11,20 +11,24 @@ import threading
 import urllib.request
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import WeightsError
 from ..files import shown
+from . import caffemodel
 from .spec import Conv, NetworkSpec
 
 State = dict[str, Tensor]
 
 MAX_FILE_BYTES = 4 * 2**30
-CLASSIFIER = "classifier."
+CLASSIFIERS = ("classifier.", "fc", "loss", "prob")
+"""How the names begin of what no network here has: what comes after the features."""
 START_SECONDS = 5
 STALL_SECONDS = 30
 _LOOKS_LIKE = (
@@ -41,7 +45,7 @@ def digest(path: Path) -> str:
 
 
 def read(path: str | Path) -> State:
-    """Return the tensors of a `.safetensors`, `.pth` or `.pt` file, on the CPU.
+    """Return the tensors of a `.safetensors`, `.pth`, `.pt`, `.npz` or `.caffemodel` file, on the CPU.
 
     Pickles are read with `weights_only=True` alone: nothing in them is run. Raises `WeightsError`.
     """
@@ -69,7 +73,16 @@ def read(path: str | Path) -> State:
         return _read_safetensors(path)
     if suffix in (".pth", ".pt"):
         return _read_pickle(path)
-    raise WeightsError(f"--weights {name}: the name must end in .safetensors or .pth, so that its format is known")
+    if suffix == ".npz":
+        return _read_npz(path)
+    if suffix == ".caffemodel":
+        try:
+            return {key: torch.from_numpy(value) for key, value in caffemodel.read(path, CLASSIFIERS).items()}
+        except caffemodel.FormatError as error:
+            raise WeightsError(f"--weights {name} is damaged, or no caffemodel: {error}") from error
+    raise WeightsError(
+        f"--weights {name}: the name must end in .safetensors, .pth, .npz or .caffemodel, so that its format is known"
+    )
 
 
 def _read_safetensors(path: Path) -> State:
@@ -82,12 +95,28 @@ def _read_safetensors(path: Path) -> State:
         raise WeightsError(f"--weights {shown(path)} is damaged: {_first_line(error)}") from error
 
 
+def _check_unpacked(path: Path) -> None:
+    """Raise `WeightsError` if a zip archive unpacks to too much."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
+            raise WeightsError(f"--weights {shown(path)} unpacks to more than any network this program knows")
+
+
+def _read_npz(path: Path) -> State:
+    try:
+        _check_unpacked(path)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        return {key: torch.from_numpy(np.ascontiguousarray(array)) for key, array in arrays.items()}
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError,
+            zlib.error, SyntaxError, MemoryError) as error:  # fmt: skip
+        raise WeightsError(f"--weights {shown(path)} is damaged, or holds more than numbers: {_first_line(error)}") from error
+
+
 def _read_pickle(path: Path) -> State:
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
-                    raise WeightsError(f"--weights {shown(path)} unpacks to more than any network this program knows")
+            _check_unpacked(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on pickle protocols, no concern of the user's
             state: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -107,34 +136,46 @@ def _first_line(error: Exception) -> str:
 
 
 def check(state: State, spec: NetworkSpec, source: str) -> State:
-    """Return the float32 weights `spec` needs from `state`, the classifier's left out.
+    """Return the float32 weights `spec` needs from `state`, the classifier's left out, by torchvision's keys.
 
-    Raises `WeightsError` naming the first key that is missing, not expected, of the wrong shape or kind, or not finite.
+    Files may have the layers' names instead of these keys, as Caffe has. Raises `WeightsError` naming the first key that is
+    missing, not expected, of the wrong shape or kind, or not finite.
     """
-    wanted: dict[str, tuple[int, ...]] = {}
-    for step in spec.steps:
-        if isinstance(step, Conv):
-            wanted[f"{step.key}.weight"] = (step.outputs, step.inputs, 3, 3)
-            wanted[f"{step.key}.bias"] = (step.outputs,)
-    found = {k: v for k, v in state.items() if not k.startswith(CLASSIFIER)}
+    found = {k: v for k, v in state.items() if not k.startswith(CLASSIFIERS)}
     wanted_state: State = {}
-    for key, shape in wanted.items():
-        if key not in found:
-            raise WeightsError(f"{source} has no {key}: it is not {spec.name}, or its keys are not torchvision's")
-        tensor = found[key]
-        if tuple(tensor.shape) != shape:
-            raise WeightsError(f"{source}: {key} is {tuple(tensor.shape)}, but {spec.name} needs {shape}")
-        if tensor.layout != torch.strided or tensor.device.type != "cpu":
-            raise WeightsError(f"{source}: {key} is not an ordinary tensor with its numbers in the file")
-        if not tensor.is_floating_point():
-            raise WeightsError(f"{source}: {key} is {tensor.dtype}, not floating-point numbers")
-        wanted_state[key] = tensor.to(torch.float32)
-        if not torch.isfinite(wanted_state[key]).all():
-            raise WeightsError(f"{source}: {key} holds numbers that are not finite in single precision")
+    used = set()
+    for step in spec.steps:
+        if not isinstance(step, Conv):
+            continue
+        stem = step.key if f"{step.key}.weight" in found or f"{step.name}.weight" not in found else step.name
+        shapes = {"weight": (step.outputs, step.inputs // step.groups, step.kernel, step.kernel), "bias": (step.outputs,)}
+        for part, shape in shapes.items():
+            key = f"{stem}.{part}"
+            used.add(key)
+            if key not in found:
+                raise WeightsError(f"{source} has no {key}: it is not {spec.name}, or its keys are not torchvision's or Caffe's")
+            wanted_state[f"{step.key}.{part}"] = _numbers(found[key], key, shape, spec, source)
     for key in found:
-        if key not in wanted:
+        if key not in used:
             raise WeightsError(f"{source} has {key}, which {spec.name} does not: it belongs to another network")
     return wanted_state
+
+
+def _numbers(tensor: Tensor, key: str, shape: tuple[int, ...], spec: NetworkSpec, source: str) -> Tensor:
+    """Return a tensor in float32, or raise `WeightsError` saying what is wrong with it."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise WeightsError(f"{source}: {key} is not an ordinary tensor with its numbers in the file")
+    found = tuple(tensor.shape)
+    if found != shape and tuple(n for n in found if n > 1) == tuple(n for n in shape if n > 1):
+        tensor = tensor.reshape(shape)  # old Caffe files give everything four dimensions
+    elif found != shape:
+        raise WeightsError(f"{source}: {key} is {found}, but {spec.name} needs {shape}")
+    if not tensor.is_floating_point():
+        raise WeightsError(f"{source}: {key} is {tensor.dtype}, not floating-point numbers")
+    numbers = tensor.to(torch.float32)
+    if not torch.isfinite(numbers).all():
+        raise WeightsError(f"{source}: {key} holds numbers that are not finite in single precision")
+    return numbers
 
 
 class UnreachableError(WeightsError):
@@ -152,36 +193,46 @@ def built_in() -> tuple[State, str]:
     return _read_safetensors(BUILT_IN), f"built-in sha256:{digest(BUILT_IN)}"
 
 
-def cached_vgg19() -> tuple[str, Path, str]:
-    """Return the URL of torchvision's VGG-19 weights, where torch's cache has them, and how their SHA-256 begins."""
-    from torchvision.models import VGG19_Weights
+TORCHVISION = {
+    "vgg19": ("VGG19_Weights", "VGG-19", "548 MB"),
+    "vgg16": ("VGG16_Weights", "VGG-16", "528 MB"),
+    "alexnet": ("AlexNet_Weights", "AlexNet", "233 MB"),
+    "squeezenet": ("SqueezeNet1_1_Weights", "SqueezeNet", "5 MB"),
+}
+"""What torchvision calls the weights of a network, what people call the network, and how large the file is."""
 
-    url = VGG19_Weights.IMAGENET1K_V1.url
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    return url, cached, cached.stem.rsplit("-", 1)[1]
+
+def cached(network: str) -> tuple[str, Path, str]:
+    """Return the URL of torchvision's weights of a network, where torch's cache has them, and how their SHA-256 begins."""
+    import torchvision.models
+
+    url = getattr(torchvision.models, TORCHVISION[network][0]).IMAGENET1K_V1.url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    return url, path, path.stem.rsplit("-", 1)[1]
 
 
-def download(*, progress: bool = True) -> tuple[State, str]:
-    """Return torchvision's VGG-19 weights and their URL, fetched once into torch's cache, the hash checked every time.
+def download(network: str = "vgg19", *, progress: bool = True) -> tuple[State, str]:
+    """Return torchvision's weights of a network and their URL, fetched once into torch's cache, the hash checked every time.
 
     Raises `UnreachableError` within seconds if they are not there and cannot be fetched, else `WeightsError`.
     """
-    url, cached, prefix = cached_vgg19()
-    if not cached.is_file():
+    _, title, size = TORCHVISION[network]
+    url, path, prefix = cached(network)
+    if not path.is_file():
         try:
-            _fetch(url, cached, prefix, progress=progress)
+            _fetch(url, path, prefix, progress=progress)
         except (OSError, RuntimeError, EOFError) as error:
             raise UnreachableError(
-                f"VGG-19's weights could not be fetched ({_first_line(error)}): to have them, put {url} (548 MB, "
-                f"SHA-256 {prefix}...) at {cached}, or give a local file with --weights"
+                f"{title}'s weights could not be fetched ({_first_line(error)}): to have them, put {url} ({size}, "
+                f"SHA-256 {prefix}...) at {path}, or give a local file with --weights"
             ) from error
     try:
-        found = digest(cached)
+        found = digest(path)
     except OSError as error:
-        raise WeightsError(f"{cached} cannot be read: {error.strerror}") from error
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     if not found.startswith(prefix):
-        raise WeightsError(f"{cached} is damaged (SHA-256 {found[:8]}..., not {prefix}...): delete it and start again")
-    return _read_pickle(cached), url
+        raise WeightsError(f"{path} is damaged (SHA-256 {found[:8]}..., not {prefix}...): delete it and start again")
+    return _read_pickle(path), url
 
 
 def _fetch(url: str, path: Path, prefix: str, *, progress: bool) -> None:
