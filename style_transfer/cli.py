@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from .engine import Iterate
     from .images import Picture
+    from .masks import Region
     from .networks import Weights
     from .networks.graph import Network
     from .observers.console import Observer
@@ -71,6 +72,10 @@ class Options:
     save_every: int = option(50, "write the picture every so many iterations (0: only at the end of each scale)", kind=int,
         minimum=0)  # fmt: skip
     proof: str | None = option(None, "CMYK ICC profile to soft-proof the input pictures with", metavar="PROFILE")
+    content_mask: tuple[str, ...] | None = option(None, "masks of the content: where each style goes, or each part of it, "
+        "white for all and gray for some; or a single one in flat colours", many=True, metavar="FILE", check=check_not_empty)  # fmt: skip
+    style_mask: tuple[str, ...] | None = option(None, "masks of the styles, one for each content mask, or in the same colours: "
+        "which part of a style goes there (all of it if left out)", many=True, metavar="FILE", check=check_not_empty)  # fmt: skip
     max_pixels: int = option(500_000_000, "largest input picture that is read, in pixels", kind=int, minimum=1)
     dry_run: bool = option(False, "print scales, sizes, tiles, memory, disk and estimated time, and do nothing", flag=True)
     web: bool = option(False, "show the picture on a live page while it is painted", flag=True)
@@ -226,6 +231,7 @@ class Job:
     init: torch.Tensor | None
     weights: Weights
     stages: Sequence[Stage]
+    regions: Sequence[Region] = ()
 
 
 class Run:
@@ -263,6 +269,7 @@ class Run:
 
         self._check_output()
         content, styles, init = self._load_pictures()
+        regions = self._load_regions(content, styles)
         stages = self._check_sizes(content, styles)
         weights = networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
         return Job(
@@ -271,6 +278,7 @@ class Run:
             None if init is None else to_tensor(init),
             weights,
             stages,
+            regions,
         )
 
     def _note(self, remark: str) -> None:
@@ -295,7 +303,9 @@ class Run:
             return 0 if self.group.rank else self._dry_run(loaded, job.stages)
         self.recipe = self._recipe(loaded, job.stages)
         settings = self.settings if job.init is None else dataclasses.replace(self.settings, init="content")
-        iterates = stylize(job.content, job.styles, settings, networks=loaded, init=job.init, group=self.group)
+        iterates = stylize(
+            job.content, job.styles, settings, networks=loaded, init=job.init, group=self.group, regions=job.regions
+        )
         return self._paint(iterates, sum(stage.work for stage in job.stages))
 
     def _dry_run(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> int:
@@ -335,6 +345,7 @@ class Run:
         images.check_text_output(self._sidecar)
         inputs = [self.content_path, *self.style_paths]
         inputs += [path for path in (self.settings.weights, self.options.proof) if path]
+        inputs += [*(self.options.content_mask or ()), *(self.options.style_mask or ())]
         inputs += [self.settings.init] if self.settings.init not in INITS else []
         for target in (self.output, self._sidecar):
             for path in inputs:
@@ -363,6 +374,20 @@ class Run:
         content = load(self.content_path)
         styles = [load(path) for path in self.style_paths]
         return content, styles, None if init in INITS else load(init)
+
+    def _load_regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
+        """Return the regions that the masks describe."""
+        from . import images
+        from .masks import regions_of
+
+        given = self.options.content_mask or (), self.options.style_mask or ()
+        if not any(given):
+            return ()
+        content_masks, style_masks = (
+            [images.load(path, max_pixels=self.options.max_pixels).pixels for path in paths] for paths in given
+        )
+        sizes = [(p.pixels.shape[0], p.pixels.shape[1]) for p in (content, *styles)]
+        return regions_of(content_masks, style_masks, len(styles), sizes)
 
     def _check_sizes(self, content: Picture, styles: Sequence[Picture]) -> Sequence[Stage]:
         from . import images
@@ -395,6 +420,8 @@ class Run:
             "dpi": self.options.dpi,
             "content": described(self.content_path),
             "styles": [described(path) for path in self.style_paths],
+            "content_masks": [described(path) for path in self.options.content_mask or ()],
+            "style_masks": [described(path) for path in self.options.style_mask or ()],
             "network": {"name": network.spec.name, "weights": network.source, "note": network.note},
             "precision": network.precision,
             "devices": self._devices(loaded),

@@ -21,6 +21,7 @@ from .config import INITS, Settings, parse_bytes
 from .devices import resolve
 from .distributed import LOCAL, Group, Rows
 from .errors import ImageError, MemoryLimitError, SettingsError
+from .masks import Region, coverage
 from .networks import layout, load
 from .networks.graph import Network
 from .objective import BETAS, Objective, size_of
@@ -31,6 +32,18 @@ from .sweep import UNLIMITED, Limits
 
 T = TypeVar("T")
 RETRIES = 8
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How much of each pixel of a band is painted, (1, 1, H, W) in [0, 1], and the content that shows elsewhere, (1, 3, H, W)."""
+
+    share: Tensor
+    content: Tensor
+
+    def laid_on(self, image: Tensor) -> Tensor:
+        """Return a picture with the content where nothing is painted."""
+        return torch.lerp(self.content, image, self.share)
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class Iterate:
     average: Average
     group: Group
     bands: tuple[Rows, ...]
+    cover: Cover | None = None
 
     @property
     def scale(self) -> int:
@@ -123,7 +137,10 @@ class Iterate:
         In a group of processes all must call it, and only rank 0 gets the picture, the others one without rows.
         """
         wanted = [(0, self.size[0]), *[(0, 0)] * (self.group.size - 1)]
-        return self.group.exchange(self.average.value().clamp_(0, 1), self.bands, wanted).cpu()
+        value = self.average.value().clamp_(0, 1)
+        if self.cover is not None:
+            value = self.cover.laid_on(value)
+        return self.group.exchange(value, self.bands, wanted).cpu()
 
 
 def check_picture(what: str, picture: Tensor) -> Tensor:
@@ -232,15 +249,16 @@ def stylize(
     networks: Sequence[Network] | None = None,
     init: Tensor | None = None,
     group: Group = LOCAL,
+    regions: Sequence[Region] = (),
 ) -> Iterator[Iterate]:
     """Paint `content` in the manner of `styles`, coarse to fine, and yield an `Iterate` after each step.
 
     Pictures are (1, 3, H, W), float, sRGB in [0, 1], of any size; content is enlarged where a scale asks for it, styles
     never are. `init` is the picture to start from, of any size, in place of `settings.init`. `networks` are what
-    `networks.load` returned; left out, they are loaded as `settings` say. In a `group` of processes
-    all call it with the same pictures, and each holds a band of the rows. Everything is checked before the first step:
-    raises `SettingsError`, `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even
-    small tiles do not fit.
+    `networks.load` returned; left out, they are loaded as `settings` say. With `regions` each part of the picture has a style,
+    or a part of one, for itself, and what no region covers stays as it is. In a `group` of processes all call it with the same
+    pictures, and each holds a band of the rows. Everything is checked before the first step: raises `SettingsError`,
+    `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even small tiles do not fit.
     """
     settings = settings or Settings()
     check_picture("the content picture", content)
@@ -259,7 +277,8 @@ def stylize(
     spec.check_split(settings)
     stages = plan(size_of(content), [size_of(style) for style in styles], settings)
     spec.check_stages(stages, settings)
-    return _run(content, [styles[index] for index, _ in expanded], settings, networks, init, stages, group)
+    origins = [index for index, _ in expanded]
+    return _run(content, [styles[i] for i in origins], settings, networks, init, stages, group, regions, origins)
 
 
 @dataclass(frozen=True)
@@ -375,6 +394,8 @@ def _run(
     init: Tensor | None,
     stages: tuple[Stage, ...],
     group: Group,
+    regions: Sequence[Region],
+    origins: Sequence[int],
 ) -> Iterator[Iterate]:
     start = time.perf_counter()
     network = networks[0]
@@ -401,12 +422,18 @@ def _run(
         reduced = [
             ready(style, style_size, network, home=home) for style, style_size in zip(styles, stage.style_sizes, strict=True)
         ]
-        make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size)
+        staged = [region.at(size, stage.style_sizes, origins) for region in regions]
+        cover = Cover(coverage(staged)[:, :, rows[0] : rows[1]].to(image), target) if staged else None
+        if cover is not None:
+            image = cover.laid_on(image)
+        make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size, regions=staged)
         objective = shop.attempt(make)
         del target, reduced, make
         average = Average(settings.avg_decay)
         for step in range(1, stage.steps + 1):
             evaluation = shop.attempt(functools.partial(objective.evaluate, image))
+            if cover is not None and image.grad is not None:
+                image.grad *= cover.share
             optimizer.step(image, evaluation.loss)
             average.update(image)
             yield Iterate(
@@ -422,6 +449,7 @@ def _run(
                 average=average,
                 group=group,
                 bands=bands,
+                cover=cover,
             )
 
 

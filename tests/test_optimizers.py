@@ -127,7 +127,7 @@ def minimise(lbfgs: LBFGS, steps: int, function=rosenbrock) -> tuple[torch.Tenso
         leaf = x.clone().requires_grad_()
         loss = function(leaf)
         x.grad = torch.autograd.grad(loss, leaf)[0]
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         lbfgs.step(x, loss.detach())
     return x, losses
 
