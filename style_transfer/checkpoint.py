@@ -146,6 +146,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     else:
         pairs = enumerate(zip(then["styles"], now["styles"], strict=True), 1)
         found += [f"style picture {number} is another" for number, (a, b) in pairs if a != b]
+    if then["regions"] != now["regions"]:
+        found.append("the masks are others")
     if then["network"] != now["network"]:
         found.append(f"--network was {then['network']} and is {now['network']}")
     elif then["weights"] != now["weights"]:
@@ -284,7 +286,9 @@ def _state(about: Mapping[str, Any], tensors: dict[str, Tensor]) -> State:
     size = (int(about["size"][0]), int(about["size"][1]))
     if {"image", "average"} - tensors.keys() or any(tuple(tensor.shape) != (1, 3, *size) for tensor in tensors.values()):
         raise ValueError("its tensors do not belong together")
-    _ = [identity[name] for name in ("content", "styles", "init", "network", "weights")], dict(identity["settings"])["init"]
+    for name in ("settings", "content", "styles", "init", "regions", "network", "weights"):
+        _ = identity[name]
+    _ = identity["settings"]["init"]
     return State(
         index=int(about["index"]),
         step=int(about["step"]),

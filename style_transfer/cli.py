@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .checkpoint import Found, Keeper, State
     from .engine import Iterate
     from .images import Picture
+    from .masks import Region
     from .networks import Weights
     from .networks.graph import Network
     from .observers.console import Observer
@@ -85,6 +86,11 @@ class Options:
     resume: bool = option(False, "go on from the checkpoint; pictures and options must be those it was made with", flag=True)
     keep_checkpoint: bool = option(False, "keep the checkpoint when the run is complete", flag=True)
     proof: str | None = option(None, "CMYK ICC profile to soft-proof the input pictures with", metavar="PROFILE")
+    content_mask: tuple[str, ...] | None = option(None, "masks of the content: where each style goes, or each part of it, "
+        "white for all and gray for some; or a single one in flat colours", many=True, metavar="FILE",
+        check=check_not_empty)  # fmt: skip
+    style_mask: tuple[str, ...] | None = option(None, "masks of the styles, one for each content mask, or in the same colours: "
+        "which part of a style goes there (all of it if left out)", many=True, metavar="FILE", check=check_not_empty)  # fmt: skip
     max_pixels: int = option(500_000_000, "largest input picture that is read, in pixels", kind=int, minimum=1)
     dry_run: bool = option(False, "print scales, sizes, tiles, memory, disk and estimated time, and do nothing", flag=True)
     web: bool = option(False, "show the picture on a live page while it is painted", flag=True)
@@ -307,6 +313,7 @@ class Job:
     init: torch.Tensor | None
     weights: Weights
     stages: Sequence[Stage]
+    regions: Sequence[Region] = ()
 
 
 class Run:
@@ -349,6 +356,7 @@ class Run:
         if not self.options.dry_run:
             self._hold_output()
         content, styles, init = self._load_pictures()
+        regions = self._load_regions(content, styles)
         stages = self._check_sizes(content, styles)
         weights = networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
         return Job(
@@ -357,6 +365,7 @@ class Run:
             None if init is None else to_tensor(init),
             weights,
             stages,
+            regions,
         )
 
     def _note(self, remark: str) -> None:
@@ -386,7 +395,7 @@ class Run:
         try:
             iterates = stylize(
                 job.content, job.styles, settings, networks=loaded, init=job.init, group=self.group,
-                resume=state, fallback=None if keeper is None else keeper.last,
+                regions=job.regions, resume=state, fallback=None if keeper is None else keeper.last,
             )  # fmt: skip
         except CheckpointError as error:
             way_out = "take the pictures and options it was made with, or leave out --resume"
@@ -396,10 +405,10 @@ class Run:
         last = job.stages[-1].steps
         complete = state is not None and (state.index, state.step) == (len(job.stages) - 1, last)
         if self.group.broadcast(None if self.group.rank else complete):
-            return 0 if state is None else self._write_kept(state, last, keeper)
+            return 0 if state is None else self._write_kept(state, job, keeper)
         began = 0.0 if state is None else state.seconds
         self.found = state = None  # its tensors would stay in memory
-        return self._paint(iterates, sum(stage.work for stage in job.stages), keeper, began)
+        return self._paint(iterates, job, keeper, began)
 
     def _keeper(self) -> Keeper | None:
         """Return who keeps the checkpoints."""
@@ -430,11 +439,9 @@ class Run:
         if changed:
             self._note(f"the checkpoint was made with {', '.join(changed)}; the result can differ in the last digits")
 
-    def _write_kept(self, state: State, steps: int, keeper: Keeper | None) -> int:
+    def _write_kept(self, state: State, job: Job, keeper: Keeper | None) -> int:
         """Write the picture of a run whose last iteration is done already."""
-        from .api import to_pixels
-
-        self._save(to_pixels(state.picture()), self._progress(state.size, state.step, steps), {"finished": True})
+        self._save_state(state, job, finished=True)
         if keeper is not None and not self.options.keep_checkpoint:
             keeper.remove()
         print_path(self.output)
@@ -477,6 +484,7 @@ class Run:
         files.check_target(self._sidecar)
         inputs = [self.content_path, *self.style_paths]
         inputs += [path for path in (self.settings.weights, self.options.proof) if path]
+        inputs += [*(self.options.content_mask or ()), *(self.options.style_mask or ())]
         inputs += [self.settings.init] if self.settings.init not in INITS else []
         for target in (self.output, self._sidecar):
             for path in inputs:
@@ -540,6 +548,21 @@ class Run:
         styles = [load(path) for path in self.style_paths]
         return content, styles, None if init in INITS else load(init)
 
+    def _load_regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
+        """Return the regions that the masks describe."""
+        from . import images
+        from .masks import check_settings, regions_of
+
+        given = self.options.content_mask or (), self.options.style_mask or ()
+        if not any(given):
+            return ()
+        check_settings(self.settings)
+        content_masks, style_masks = (
+            [images.load(path, max_pixels=self.options.max_pixels).pixels for path in paths] for paths in given
+        )
+        sizes = [(p.pixels.shape[0], p.pixels.shape[1]) for p in (content, *styles)]
+        return regions_of(content_masks, style_masks, len(styles), sizes)
+
     def _check_sizes(self, content: Picture, styles: Sequence[Picture]) -> Sequence[Stage]:
         from . import images
         from .networks import layout
@@ -591,6 +614,9 @@ class Run:
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
             "scales": [{"width": s.size[1], "height": s.size[0], "steps": s.steps} for s in stages],
         }
+        for name, masks in (("content_masks", self.options.content_mask), ("style_masks", self.options.style_mask)):
+            if masks:
+                recipe[name] = [described(path) for path in masks]
         for name, path in (("init", self.settings.init), ("proof", self.options.proof)):
             if path and path not in INITS:
                 recipe[name] = described(path)
@@ -617,11 +643,11 @@ class Run:
         observer.say(f"watch it at {page.start()}")
         return page
 
-    def _paint(self, iterates: Iterator[Iterate], total: int, keeper: Keeper | None, began: float) -> int:
+    def _paint(self, iterates: Iterator[Iterate], job: Job, keeper: Keeper | None, began: float) -> int:
         from .observers.console import JSONLines, TimeLeft
 
         interrupt = self.interrupt
-        observer = self._observer(total)
+        observer = self._observer(sum(stage.work for stage in job.stages))
         page = None
         iterate: Iterate | None = None
         halvings = 0
@@ -669,7 +695,9 @@ class Run:
                     self._tell(keeper, observer)
         except NumericError:
             if keeper is not None and not self.group.rank:
-                self._write_good(keeper)
+                state = keeper.last()
+                if state is not None:
+                    self._save_state(state, job, finished=False)
             raise
         except StyleTransferError:
             if keeper is not None:
@@ -761,14 +789,14 @@ class Run:
         elif not self.group.rank:
             keeper.remove()
 
-    def _write_good(self, keeper: Keeper) -> None:
-        """Write the picture of the last good state of a run that diverged."""
+    def _save_state(self, state: State, job: Job, *, finished: bool) -> None:
+        """Write the picture of a state that was kept."""
         from .api import to_pixels
+        from .engine import picture_of
 
-        state = keeper.last()
-        if state is not None:
-            steps = self.recipe["scales"][state.index]["steps"]
-            self._save(to_pixels(state.picture()), self._progress(state.size, state.step, steps), {"finished": False})
+        picture = picture_of(state, job.content, job.regions)
+        steps = job.stages[state.index].steps
+        self._save(to_pixels(picture), self._progress(state.size, state.step, steps), {"finished": finished})
 
     def _write(self, iterate: Iterate, *, finished: bool) -> None:
         """Write the picture and OUTPUT.json beside it. In a group all call it, and rank 0 writes."""

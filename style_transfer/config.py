@@ -354,6 +354,11 @@ class Settings:
         return {layer: w / sum(given) for layer, w in zip(self.content_layers, given, strict=True)}
 
     @property
+    def statistics(self) -> tuple[str, ...]:
+        """What is compared of the style: the loss, and the second one if it counts."""
+        return (self.style_loss, self.extra_loss) if self.extra_weight else (self.style_loss,)
+
+    @property
     def bounded(self) -> bool:
         """Whether pixels stay within [0, 1] at every step."""
         return self.optimizer != "lbfgs" if self.bounds == "auto" else self.bounds == "on"

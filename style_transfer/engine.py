@@ -22,6 +22,7 @@ from .config import INITS, Settings, parse_bytes
 from .devices import resolve
 from .distributed import LOCAL, Group, Rows
 from .errors import CheckpointError, ImageError, MemoryLimitError, NumericError, SettingsError
+from .masks import Region, check_settings, coverage
 from .networks import layout, load
 from .networks.graph import Network
 from .objective import BETAS, Objective, size_of
@@ -36,6 +37,31 @@ HALVINGS = 3
 """How often the step size is halved when numbers do not stay finite."""
 CHECK_STEPS = 8
 """Losses are looked at together, after so many steps and at the end of a scale: looking waits for the device."""
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How much of each pixel of a band is painted, (1, 1, H, W) in [0, 1], and the content that shows elsewhere, (1, 3, H, W)."""
+
+    share: Tensor
+    content: Tensor
+
+    def laid_on(self, image: Tensor) -> Tensor:
+        """Return a picture with the content where nothing is painted."""
+        return torch.lerp(self.content, image, self.share)
+
+
+def picture_of(state: State, content: Tensor, regions: Sequence[Region] = ()) -> Tensor:
+    """Return the averaged picture of a whole state, (1, 3, H, W) in [0, 1], as `Iterate.image` has it.
+
+    `content` and `regions` are what `stylize` got.
+    """
+    picture = state.picture()
+    if not regions:
+        return picture
+    share = coverage([region.at(state.size, (), ()) for region in regions])
+    shown = resize(content.to(picture), state.size, antialias=True).clamp(0, 1)
+    return Cover(share.to(picture), shown).laid_on(picture)
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,7 @@ class Iterate:
     average: Average
     group: Group
     bands: tuple[Rows, ...]
+    cover: Cover | None
     halvings: int
     state: Callable[[], State]
     finite: Callable[[], bool]
@@ -133,7 +160,10 @@ class Iterate:
         In a group of processes all must call it, and only rank 0 gets the picture, the others one without rows.
         """
         wanted = [(0, self.size[0]), *[(0, 0)] * (self.group.size - 1)]
-        return self.group.exchange(self.average.value().clamp_(0, 1), self.bands, wanted).cpu()
+        value = self.average.value().clamp_(0, 1)
+        if self.cover is not None:
+            value = self.cover.laid_on(value)
+        return self.group.exchange(value, self.bands, wanted).cpu()
 
 
 def check_picture(what: str, picture: Tensor) -> Tensor:
@@ -244,6 +274,7 @@ def stylize(
     networks: Sequence[Network] | None = None,
     init: Tensor | None = None,
     group: Group = LOCAL,
+    regions: Sequence[Region] = (),
     resume: State | None = None,
     fallback: Callable[[], State | None] | None = None,
 ) -> Iterator[Iterate]:
@@ -251,10 +282,10 @@ def stylize(
 
     Pictures are (1, 3, H, W), float, sRGB in [0, 1], of any size; content is enlarged where a scale asks for it, styles
     never are. `init` is the picture to start from, of any size, in place of `settings.init`. `networks` are what
-    `networks.load` returned; left out, they are loaded as `settings` say. In a `group` of processes
-    all call it with the same pictures, and each holds a band of the rows. Everything is checked before the first step:
-    raises `SettingsError`, `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even
-    small tiles do not fit.
+    `networks.load` returned; left out, they are loaded as `settings` say. With `regions` each part of the picture has a style,
+    or a part of one, for itself, and what no region covers stays as it is. In a `group` of processes all call it with the same
+    pictures, and each holds a band of the rows. Everything is checked before the first step: raises `SettingsError`,
+    `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even small tiles do not fit.
 
     With `resume`, a whole state (given on rank 0), the run goes on from there, on a CPU to the same bits. Raises
     `CheckpointError` if it is of another run, with a list of what differs.
@@ -280,23 +311,32 @@ def stylize(
     spec.check_split(settings)
     stages = plan(size_of(content), [size_of(style) for style in styles], settings)
     spec.check_stages(stages, settings)
-    identity = functools.cache(functools.partial(identify, content, tuple(styles), settings, networks[0], init))
+    if regions:
+        check_settings(settings)
+    identity = functools.cache(functools.partial(identify, content, tuple(styles), settings, networks[0], init, tuple(regions)))
     resume = joint(resume, group)
     if resume is not None:
         check_resume(resume, identity(), stages)
-    measured = [styles[index] for index, _ in expanded]
-    return _run(content, measured, settings, networks, init, stages, group, resume, fallback, identity)
+    origins = [index for index, _ in expanded]
+    measured = [styles[index] for index in origins]
+    return _run(content, measured, settings, networks, init, stages, group, regions, origins, resume, fallback, identity)
 
 
 def identify(
-    content: Tensor, styles: Sequence[Tensor], settings: Settings, network: Network, init: Tensor | None
+    content: Tensor,
+    styles: Sequence[Tensor],
+    settings: Settings,
+    network: Network,
+    init: Tensor | None,
+    regions: Sequence[Region] = (),
 ) -> dict[str, Any]:
-    """Return what a run's result depends on: settings, and hashes of the pictures and the weights. JSON can hold it."""
+    """Return what a run's result depends on: settings, and hashes of pictures, masks and weights. JSON can hold it."""
     return {
         "settings": settings.as_dict(),
         "content": digest(content),
         "styles": [digest(style) for style in styles],
         "init": None if init is None else digest(init),
+        "regions": [[digest(x.content), x.style, None if x.mask is None else digest(x.mask)] for x in regions],
         "network": network.spec.name,
         "weights": network.digest,
     }
@@ -464,6 +504,8 @@ def _run(
     init: Tensor | None,
     stages: tuple[Stage, ...],
     group: Group,
+    regions: Sequence[Region],
+    origins: Sequence[int],
     state: State | None,
     fallback: Callable[[], State | None] | None,
     identity: Callable[[], dict[str, Any]],
@@ -475,7 +517,9 @@ def _run(
     begin, state = [state], None
     while True:
         try:
-            for iterate in _paint(content, styles, settings, networks, init, stages, group, begin, halvings, start, identity):
+            for iterate in _paint(
+                content, styles, settings, networks, init, stages, group, regions, origins, begin, halvings, start, identity
+            ):
                 yield iterate
                 if fallback is None and (iterate.step % CHECK_STEPS == 0 or iterate.ends_scale):
                     latest = iterate.state()
@@ -502,6 +546,8 @@ def _paint(
     init: Tensor | None,
     stages: tuple[Stage, ...],
     group: Group,
+    regions: Sequence[Region],
+    origins: Sequence[int],
     begin: list[State | None],
     halvings: int,
     start: float,
@@ -555,7 +601,11 @@ def _paint(
         reduced = [
             ready(style, style_size, network, home=home) for style, style_size in zip(styles, stage.style_sizes, strict=True)
         ]
-        make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size)
+        staged = [region.at(size, stage.style_sizes, origins) for region in regions]
+        cover = Cover(coverage(staged)[:, :, rows[0] : rows[1]].to(image), target) if staged else None
+        if cover is not None and not done:
+            image = cover.laid_on(image)
+        make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size, regions=staged)
         objective = shop.attempt(make)
         del target, reduced, make
         average = average or Average(course.avg_decay)
@@ -563,6 +613,8 @@ def _paint(
         keep = functools.partial(_state, stage, index, image, average, optimizer, shop, start, identity, made, bands, halvings)
         for step in range(done + 1, stage.steps + 1):
             evaluation = shop.attempt(functools.partial(objective.evaluate, image))
+            if cover is not None and image.grad is not None:
+                image.grad *= cover.share
             if isinstance(optimizer, Adam):
                 optimizer.step_size = course.step_size(step, stage.steps) * 0.5**halvings
             optimizer.step(image, evaluation.loss)
@@ -583,6 +635,7 @@ def _paint(
                 average=average,
                 group=group,
                 bands=bands,
+                cover=cover,
                 halvings=halvings,
                 state=functools.partial(keep, step),
                 finite=functools.partial(guard.finite, image, average),

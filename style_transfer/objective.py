@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from .losses import (
     WassersteinLoss,
     blend,
 )
+from .masks import GuidedLoss, StageRegion, guide, weights_in
 from .networks.graph import Network
 from .schedule import Size
 from .statistics import ContentError, HistogramLoss, InnerTVLoss, MomentForm, histogram, moments
@@ -86,8 +86,8 @@ CONTENT: dict[str, Callable[..., Loss]] = {"scaled": ContentLoss, "mean": MeanSq
 TV: dict[str, Callable[[], Loss]] = {"axes": TVLoss, "nine-point": NinePointTVLoss}
 EVEN_EPS = 1e-8
 
-Take = Callable[[str, Tensor, Window], Stats]
-"""Returns the sums over a window of features at a layer."""
+Take = Callable[[str, Tensor, Window, Tensor | None], Stats]
+"""Returns the sums over a window of features at a layer, whose cells count as much as weights (n,) say, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Objective:
     `networks` are the same network on each device that takes a share of the tiles. `content` and `styles` are pictures
     (1, 3, H, W) in [0, 1] at the sizes of the scale, on the device where the picture will be. `limits` bound the tiles.
     In a group of processes `content` and every picture that is evaluated are this process's rows of the whole, whose size is
-    `size`; styles are given whole.
+    `size`; styles and `regions` are given whole. Without regions every style goes everywhere.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class Objective:
         *,
         group: Group = LOCAL,
         size: Size | None = None,
+        regions: Sequence[StageRegion] = (),
     ) -> None:
         self.networks = networks
         self.group = group
@@ -130,41 +131,73 @@ class Objective:
             terms.append(Term(f"content {layer}", layer, kind(*targets[layer]), settings.content_weight * share, even=even))
         mix = settings.blend(len(styles))
         for prefix, name, weight in (("style", settings.style_loss, 1.0), ("extra", settings.extra_loss, settings.extra_weight)):
-            for layer, loss in self._style_losses(name, styles, mix, limits).items() if weight else ():
-                share = settings.style_factor * weight * settings.layer_weights[layer]
-                terms.append(Term(f"{prefix} {layer}", layer, loss, share, settings.style_gradient, even))
+            places: Sequence[StageRegion | None] = regions or (None,)
+            for index, region in enumerate(places if weight else (), 1):
+                number = f" {index}" if region else ""
+                for layer, loss in self._style_losses(name, styles, mix, limits, region).items():
+                    share = settings.style_factor * weight * settings.layer_weights[layer] * (region.share if region else 1)
+                    terms.append(Term(f"{prefix} {layer}{number}", layer, loss, share, settings.style_gradient, even))
         white = 1 / networks[0].spec.std[1]
         tv: Loss = InnerTVLoss(white) if settings.tv_loss == "inner" else TV[settings.tv_loss]()
         terms.append(Term("tv", PICTURE, tv, settings.tv_weight))
         self.terms = tuple(term for term in terms if term.weight)
-        self.decomposes = content.device.type == "cpu" and any(isinstance(term.loss, WassersteinLoss) for term in self.terms)
+        self.decomposes = content.device.type == "cpu" and "wasserstein" in settings.statistics
         self._limit(limits)
 
-    def _style_losses(self, kind: str, styles: Sequence[Tensor], mix: Sequence[float], limits: Limits) -> dict[str, Loss]:
-        """Return the loss of each style layer against the styles' blended statistics."""
+    def _style_losses(
+        self, kind: str, styles: Sequence[Tensor], mix: Sequence[float], limits: Limits, region: StageRegion | None
+    ) -> dict[str, Loss]:
+        """Return the loss of each style layer against the styles' blended statistics, or, within a region, those of its own."""
+        measure = functools.partial(self._measure_styles, styles, mix, limits, region)
         if kind != "histogram":
             form = style_form(kind, self.settings)
-            blended = self._measure_styles(styles, mix, limits, lambda layer, x, w: form.measure(x, w, None), form.raw)
-            return {layer: form.loss(target) for layer, target in blended.items()}
-        means = self._measure_styles(styles, mix, limits, lambda layer, x, w: moments(x, w, squares=True))
+            losses = {
+                layer: form.loss(target) for layer, target in measure(lambda _, x, w, n: form.measure(x, w, n), form.raw).items()
+            }
+            if region is None:
+                return losses
+            spec = self.networks[0].spec
+            sizes = spec.sizes(self.size)
+            guides = {layer: guide(region.content, spec.strides[layer], sizes[layer]) for layer in losses}
+            return {layer: GuidedLoss(loss, form.measure, guides[layer]) for layer, loss in losses.items() if guides[layer].any()}
+        means = measure(lambda _, x, w, n: moments(x, w, squares=True))
         spreads = {layer: HistogramLoss.spread(found) for layer, found in means.items()}
-        counts = self._measure_styles(styles, mix, limits, lambda layer, x, w: histogram(x, w, *spreads[layer]))
+        counts = measure(lambda layer, x, w, n: histogram(x, w, *spreads[layer]))
         return {layer: HistogramLoss(target, *spreads[layer]) for layer, target in counts.items()}
 
     def _measure_styles(
-        self, styles: Sequence[Tensor], mix: Sequence[float], limits: Limits, take: Take, raw: bool = False
+        self,
+        styles: Sequence[Tensor],
+        mix: Sequence[float],
+        limits: Limits,
+        region: StageRegion | None,
+        take: Take,
+        raw: bool = False,
     ) -> dict[str, dict[str, Tensor]]:
         """Return each style layer's average over the styles of what `take` sums up; of the sums themselves if `raw`."""
         layers = self.settings.style_layers
-        measured = []
-        for style in styles:
-            sweep = Sweep(self.networks, size_of(style), layers, limits, self.group)
+        spec = self.networks[0].spec
+        measured, shares = [], []
+        for index, style in enumerate(styles):
+            if region is not None and index not in region.masks:
+                continue
+            size, mask = size_of(style), None if region is None else region.masks[index]
+            sizes = spec.sizes(size)
+            guides = {} if mask is None else {layer: guide(mask, spec.strides[layer], sizes[layer]) for layer in layers}
+            sweep = Sweep(self.networks, size, layers, limits, self.group)
             band = sweep.parts[0].bands[self.group.rank]
-            found, _ = sweep.measure(style[:, :, band[0] : band[1]], lambda k, x, w: {k: take(k, x, w)}, keep=False)
+
+            def measure(layer: str, x: Tensor, w: Window, guides: Mapping[str, Tensor] = guides) -> dict[str, Stats]:
+                return {layer: take(layer, x, w, weights_in(guides.get(layer), w))}
+
+            found, _ = sweep.measure(style[:, :, band[0] : band[1]], measure, keep=False)
             measured.append(self._total(found))
+            shares.append(mix[index])
+        if not sum(shares):
+            shares = [1.0] * len(shares)
         if raw:
-            measured = [{layer: dataclasses.replace(stats, count=1) for layer, stats in found.items()} for found in measured]
-        return {layer: blend([found[layer] for found in measured], mix) for layer in layers}
+            measured = [{layer: _as_sums(stats) for layer, stats in found.items()} for found in measured]
+        return {layer: blend([found[layer] for found in measured], [s / sum(shares) for s in shares]) for layer in layers}
 
     def _limit(self, limits: Limits) -> None:
         self.limits = limits
@@ -252,6 +285,11 @@ class Objective:
         for name, stats in self._total(found).items():
             for key in weights[name]:
                 weights[name][key] = weights[name][key] * (terms[name].weight / (stats.sums["l1"] + EVEN_EPS))
+
+
+def _as_sums(stats: Stats) -> Stats:
+    """Return statistics whose means are their sums."""
+    return Stats({key: value for key, value in stats.sums.items() if key != "area"}, 1)
 
 
 def size_of(picture: Tensor) -> Size:

@@ -86,19 +86,19 @@ def test_cumulative_histograms() -> None:
     edges = low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, BINS, dtype=torch.float64)
     step = (high - low)[:, None] / (BINS - 1)
     share = [((edges[:, :, None] + step[:, :, None] - f.flatten(2)[0][:, None]) / step[:, :, None]).clamp(0, 1).mean(2)
-             for f in (X.clamp(low.min(), high.max()), STYLE)]  # fmt: skip
+             for f in (X.clamp(low[:, None, None], high[:, None, None]), STYLE)]  # fmt: skip
     assert float(loss.score(loss.measure(X))) == pytest.approx(float((share[0] - share[1]).square().mean()), rel=1e-6)
     x = X.clone().requires_grad_()
     for _ in range(400):
         (g,) = torch.autograd.grad(loss.score(loss.measure(x)), x)
-        x = (x - 60 * g).detach().requires_grad_()
-    assert float(loss.score(loss.measure(x))) < 0.02 * float(loss.score(loss.measure(X)))
+        x = (x - 200 * g).detach().requires_grad_()
+    assert float(loss.score(loss.measure(x)).detach()) < 0.1 * float(loss.score(loss.measure(X)))
 
 
 def test_relative_error_has_a_constant_divisor() -> None:
     d = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
     found = error("relative", d.square().sum(), d.abs().sum(), 2)
-    assert float(found) == pytest.approx(10 / 4)
+    assert float(found.detach()) == pytest.approx(10 / 4)
     assert torch.autograd.grad(found, d)[0].tolist() == pytest.approx([2 / 4, -6 / 4])
     assert float(error("relative", torch.zeros(()), torch.zeros(()), 2)) == 0
 

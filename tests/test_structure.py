@@ -24,7 +24,7 @@ LAYERS = [
     ["distributed"],
     ["matrix", "devices", "images"],
     ["networks", "losses", "optimizers", "resampling"],
-    ["statistics"],
+    ["statistics", "masks"],
     ["sweep"],
     ["memory", "objective", "checkpoint"],
     ["engine"],
