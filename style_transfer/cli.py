@@ -12,7 +12,7 @@ import platform
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -32,9 +32,9 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
+    from .color import Pixels
     from .engine import Iterate
     from .images import Picture
     from .networks import Weights
@@ -219,7 +219,8 @@ class Run:
         self.content_path, self.style_paths, self.settings, self.options = parse(argv)
         self.output = Path(self.options.output)
         self.saved: Size | None = None
-        self.latest: np.ndarray[Any, np.dtype[np.float32]] | None = None
+        self.latest: Pixels | None = None
+        self.finish: Callable[[Pixels], Pixels]
 
     def __call__(self) -> int:
         """Do the work and return the exit code. Under torchrun, rank 0 reads and writes, and all paint."""
@@ -242,15 +243,18 @@ class Run:
     def _prepare(self) -> Job:
         """Check and read everything that the work needs."""
         from . import networks
-        from .api import to_tensor
+        from .api import from_pixels, to_tensor
+        from .color import Coloring
 
         self._check_output()
         content, styles, init = self._load_pictures()
         stages = self._check_sizes(content, styles)
         weights = networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
+        coloring = Coloring(self.settings, content.pixels, [style.pixels for style in styles], content.alpha)
+        self.finish = coloring.finish
         return Job(
-            to_tensor(content),
-            [to_tensor(style) for style in styles],
+            from_pixels(coloring.content),
+            [from_pixels(style) for style in coloring.styles],
             None if init is None else to_tensor(init),
             weights,
             stages,
@@ -297,7 +301,7 @@ class Run:
             used = memory.show_bytes(found.bytes) + (" and the picture on the host" if plan.host else "")
             rows.append((f"{width}x{height}", str(stage.steps), tiles, used, time))
         height, width = stages[-1].size
-        disk = memory.show_bytes(width * height * 3 * 2)
+        disk = memory.show_bytes(width * height * 2 * (4 if self.settings.alpha == "keep" else 3))
         heads = ("size", "steps", "tiles", "memory", "time")
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         for row in (heads, *rows):
@@ -331,8 +335,8 @@ class Run:
     def _load_pictures(self) -> tuple[Picture, list[Picture], Picture | None]:
         from . import images
 
-        def load(path: str) -> Picture:
-            picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels)
+        def load(path: str, *, alpha: bool = False) -> Picture:
+            picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels, alpha=alpha)
             if not self.options.quiet:
                 for note in picture.notes:
                     self._note(f"{path}: {note}")
@@ -343,7 +347,7 @@ class Run:
             raise SettingsError(
                 f"--init {init!r} is neither one of {', '.join(INITS)} nor a picture file{near_miss(init, INITS)}"
             )
-        content = load(self.content_path)
+        content = load(self.content_path, alpha=self.settings.alpha == "keep")
         styles = [load(path) for path in self.style_paths]
         return content, styles, None if init in INITS else load(init)
 
@@ -358,7 +362,7 @@ class Run:
         (height, width), *style_sizes = ((p.pixels.shape[0], p.pixels.shape[1]) for p in (content, *styles))
         stages = plan((height, width), style_sizes, self.settings)
         spec.check_stages(stages, self.settings)
-        images.check_output(self.output, stages[-1].size)
+        images.check_output(self.output, stages[-1].size, alpha=content.alpha is not None)
         return stages
 
     def _recipe(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> dict[str, Any]:
@@ -406,8 +410,9 @@ class Run:
         from .observers.web import WebObserver
 
         page = WebObserver(
-            host=self.options.host, port=self.options.port, browser=self.options.browser, encode=images.encode_jpeg
-        )
+            host=self.options.host, port=self.options.port, browser=self.options.browser,
+            encode=lambda pixels: images.encode_jpeg(self.finish(pixels)),
+        )  # fmt: skip
         observer.say(f"watch it at {page.start()}")
         return page
 
@@ -468,8 +473,11 @@ class Run:
             return interrupt.exit_code
         return 0
 
-    def _page_pixels(self, iterate: Iterate) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last."""
+    def _page_pixels(self, iterate: Iterate) -> Pixels:
+        """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last.
+
+        Its colours are finished where it is encoded, on the page's side, so that the run does not wait.
+        """
         if self.group.size == 1:
             return pixels_of(iterate)
         if self.latest is None:
@@ -493,6 +501,7 @@ class Run:
         if self.group.rank:
             return
         self.latest = pixels if self.group.size > 1 and self.options.web else None
+        pixels = self.finish(pixels)
         height, width = iterate.size
         recipe = self.recipe | {"width": width, "height": height, "step": iterate.step, "steps": iterate.steps}
         inside = {name: value for name, value in recipe.items() if name != "command"}
@@ -521,7 +530,7 @@ def same_file(a: Path, b: Path) -> bool:
         return False
 
 
-def pixels_of(iterate: Iterate) -> np.ndarray[Any, np.dtype[np.float32]]:
+def pixels_of(iterate: Iterate) -> Pixels:
     """Return the averaged picture as float32 pixels (H, W, 3)."""
     from .api import to_pixels
 

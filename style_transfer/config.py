@@ -17,6 +17,8 @@ from typing import Any
 from .errors import SettingsError, near_miss
 
 INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats")
+COLORS = ("style", "content", "luminance", "match-style", "match-content")
+COLOR_SPACES = ("oklab", "lab", "luv", "yuv", "rgb")
 MAX_SCALE = 1_000_000
 MAX_WEIGHT = 1e9
 END_SCALE = re.compile(r"([0-9]{1,7})(\+?)")
@@ -159,7 +161,8 @@ def parse_bytes(name: str, text: str) -> int:
 class Settings:
     """All settings of a run. Raises `SettingsError` for any value that cannot be used.
 
-    Scales and sizes are in pixels of the long side; weights are pure numbers >= 0.
+    Scales and sizes are in pixels of the long side; weights are pure numbers >= 0. `color...` and `alpha` are work for the
+    engine's callers, before and after it.
     """
 
     style_weights: tuple[float, ...] | None = option(
@@ -210,6 +213,15 @@ class Settings:
         words=("auto", "vgg19", "compact"))  # fmt: skip
     weights: str | None = option(None, "file with the network's weights, .safetensors or .pth with torchvision's key names "
         "(left out: torchvision's own for vgg19, downloaded once)", metavar="FILE", check=check_not_empty)  # fmt: skip
+    color: str = option("style", "where colours come from: style; content, the result's lightness with the content's own "
+        "colours; luminance, the same and lightness alone is painted; match-style, the styles take on the content's colours "
+        "first; or match-content, the content takes on the styles'", words=COLORS)  # fmt: skip
+    color_space: str = option("oklab", "space in which colours are taken apart and matched; rgb is for the match- modes",
+        words=COLOR_SPACES)  # fmt: skip
+    color_match: str = option("covariance", "what the match- modes make equal: mean and covariance of the colours, or the whole "
+        "histogram in three dimensions", words=("covariance", "histogram"))  # fmt: skip
+    alpha: str = option("ignore", "the content's transparency: ignore, colours are used as stored; or keep, the result gets it "
+        "(.tif .tiff .png .webp)", words=("ignore", "keep"))  # fmt: skip
 
     def __post_init__(self) -> None:
         if isinstance(self.end_scale, numbers.Integral) and not isinstance(self.end_scale, bool):
@@ -231,6 +243,8 @@ class Settings:
             )
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
+        if self.color_space == "rgb" and self.color in ("content", "luminance"):
+            raise SettingsError(f"--color {self.color} needs a lightness; take --color-space oklab, lab, luv or yuv, not rgb")
 
     @property
     def split_layers(self) -> tuple[str, ...] | None:

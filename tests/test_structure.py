@@ -24,7 +24,7 @@ LAYERS = [
     ["distributed"],
     ["matrix", "devices", "images"],
     ["networks", "losses", "optimizers", "resampling"],
-    ["sweep"],
+    ["sweep", "color"],
     ["memory", "objective"],
     ["engine"],
     ["api", "observers"],
