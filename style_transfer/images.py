@@ -816,6 +816,12 @@ class Writer:
     write: Callable[[BinaryIO, Array, float, dict[str, str]], None]
 
 
+def suffix_of(path: str | Path) -> str:
+    """Return the extension of a picture to write; raise SettingsError if it is not a known one."""
+    _writer_of(path)
+    return Path(path).suffix.lower()
+
+
 def check_text_output(path: str | Path) -> None:
     """Raise OutputError if `path` cannot become a regular file."""
     _check_target(Path(path), shown(path))

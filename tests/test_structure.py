@@ -19,7 +19,7 @@ README = PACKAGE.parent / "README.md"
 LAYERS = [
     ["errors", "allocator"],
     ["config"],
-    ["schedule"],
+    ["schedule", "sources"],
     ["tiling"],
     ["distributed"],
     ["matrix", "devices", "images"],
@@ -27,7 +27,7 @@ LAYERS = [
     ["sweep", "color"],
     ["memory", "objective"],
     ["engine"],
-    ["api", "observers"],
+    ["api", "batch", "observers"],
     ["cli"],
     ["__main__"],
 ]
