@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import devices as device_choice
 from . import images
+from .color import Coloring
 from .config import INITS, Settings
 from .engine import Iterate, stylize
 from .errors import SettingsError
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 def to_tensor(picture: images.Picture) -> Tensor:
     """Return a loaded picture as a float32 tensor (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(picture.pixels.transpose(2, 0, 1)))[None]
+    return from_pixels(picture.pixels)
+
+
+def from_pixels(pixels: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
+    """Return float32 pixels (H, W, 3) as a tensor (1, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
 
 
 def to_pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -55,6 +61,7 @@ class StyleTransfer:
         self.settings = Settings.from_dict({"devices": names} | given)
         self._networks: Sequence[Network] | None = None
         self._last: Iterate | None = None
+        self._coloring: Coloring | None = None
 
     def stylize(
         self,
@@ -67,10 +74,14 @@ class StyleTransfer:
     ) -> Image.Image:
         """Return `content_image` painted in the manner of `style_images`, an 8-bit RGB picture.
 
+        With `alpha="keep"` and a content that has alpha the picture is RGBA.
+
         `settings` are fields of `Settings` by name: style_weights, content_weight, tv_weight, optimizer, min_scale,
         end_scale, iterations, initial_iterations, step_size, avg_decay, style_scale_fac, style_size, random_seed,
-        style_loss, content_layers, style_layers, style_layer_weights. `init` is a name of `Settings.init` or a picture.
-        `callback` gets an `Iterate` after each step. The result at full depth is `get_image("np_uint16")` or
+        style_loss, content_layers, style_layers, style_layer_weights, color, color_space, color_match, alpha.
+        `init` is a name of `Settings.init` or a picture.
+        `callback` gets an `Iterate` after each step, whose `image()` is as the engine has it; `get_image` has its colours
+        finished. The result at full depth is `get_image("np_uint16")` or
         `get_image_tensor()`. Raises `SettingsError` or `ImageError`.
         """
         start = None
@@ -82,27 +93,34 @@ class StyleTransfer:
             if name in settings:
                 raise SettingsError(f"{name} belongs to StyleTransfer(...), not to stylize(...)")
         merged = Settings.from_dict(self.settings.as_dict() | settings | {"init": init})
-        content = to_tensor(images.from_pil(content_image))
+        content = images.from_pil(content_image, alpha=merged.alpha == "keep")
         given = [style_images] if isinstance(style_images, Image.Image) else style_images
-        styles = [to_tensor(images.from_pil(style)) for style in given]
+        coloring = Coloring(merged, content.pixels, [images.from_pil(style).pixels for style in given], content.alpha)
+        pictures = [from_pixels(style) for style in coloring.styles]
         if self._networks is None:
             self._networks = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
-        for iterate in stylize(content, styles, merged, networks=self._networks, init=start):
-            self._last = iterate
+        for iterate in stylize(from_pixels(coloring.content), pictures, merged, networks=self._networks, init=start):
+            self._last, self._coloring = iterate, coloring
             if callback is not None:
                 callback(iterate)
         picture: Image.Image = self.get_image()
         return picture
 
     def get_image_tensor(self) -> Tensor:
-        """Return the averaged picture so far: float32 (3, H, W) in [0, 1]. Raises `SettingsError` before any step."""
-        if self._last is None:
+        """Return the averaged picture so far: float32 (3, H, W) in [0, 1], (4, H, W) with alpha.
+
+        Raises `SettingsError` before any step.
+        """
+        return torch.from_numpy(self._pixels().transpose(2, 0, 1).copy())
+
+    def _pixels(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        if self._last is None or self._coloring is None:
             raise SettingsError("there is no picture yet: call stylize first")
-        return self._last.image()[0]
+        return self._coloring.finish(to_pixels(self._last.image()))
 
     def get_image(self, image_type: str = "pil") -> Any:
-        """Return the averaged picture so far: "pil" for an 8-bit PIL picture, "np_uint16" for a uint16 array (H, W, 3)."""
-        pixels = to_pixels(self.get_image_tensor()[None])
+        """Return the averaged picture so far: "pil" for an 8-bit PIL picture, "np_uint16" for a uint16 array (H, W, 3 or 4)."""
+        pixels = self._pixels()
         if image_type.lower() == "pil":
             return images.to_pil(pixels)
         if image_type.lower() == "np_uint16":

@@ -15,12 +15,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from . import __version__
+from . import __version__, sources
 from .catalog import describe_networks
 from .config import INITS, Option, Settings, check_not_empty, flag_name, option, options_of, validate_fields
 from .errors import (
@@ -39,10 +39,11 @@ from .errors import (
 from .presets import describe_presets
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
+    from .batch import Task
     from .checkpoint import Found, Keeper, State
+    from .color import Pixels
     from .engine import Iterate
     from .images import Picture
     from .masks import Region
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from .observers.console import Observer
     from .observers.web import WebObserver
     from .schedule import Size, Stage
+
+T = TypeVar("T")
 
 EXIT_CODES: dict[type[BaseException], int] = {
     SettingsError: 2,
@@ -74,8 +77,14 @@ LIBRARIES = ("torch", "numpy", "pillow", "tifffile", "imagecodecs")
 class Options:
     """What the command line decides beside `Settings`: files, the terminal, the live page."""
 
-    output: str = option("out.png", "the result; .tif .tiff .png have 16 bits per channel, .jpg .jpeg .webp 8", short="-o",
-        metavar="FILE")  # fmt: skip
+    output: str = option("out.png", "the result; .tif .tiff .png have 16 bits per channel, .jpg .jpeg .webp 8; for several "
+        "pictures a folder (out if left out) or a pattern such as {content}_{style}.tif", short="-o", metavar="FILE")  # fmt: skip
+    each: tuple[str, ...] | None = option(None, "content pictures or folders, each painted by itself; all others named are "
+        "styles then", many=True, metavar="CONTENT")  # fmt: skip
+    grid: bool = option(False, "paint every content with every style alone, not with all of them together", flag=True)
+    overwrite: bool = option(False, "of several pictures paint those again that are there already", flag=True)
+    contact_sheet: str | None = option(None, "put all results on one labelled picture, a table if it is a grid", metavar="FILE",
+        check=check_not_empty)  # fmt: skip
     dpi: float = option(72.0, "resolution written into the result, in dots per inch", kind=float, minimum=0.1, maximum=65535.0)
     save_every: int = option(50, "write the picture every so many iterations (0: only at the end of each scale)", kind=int,
         minimum=0)  # fmt: skip
@@ -85,6 +94,9 @@ class Options:
         "only at the end of each scale)", kind=float, minimum=0.0, maximum=1e9, metavar="SECONDS")  # fmt: skip
     resume: bool = option(False, "go on from the checkpoint; pictures and options must be those it was made with", flag=True)
     keep_checkpoint: bool = option(False, "keep the checkpoint when the run is complete", flag=True)
+    save_iterates: str | None = option(None, "keep each picture that is written on the way, numbered, such as "
+        "frames/{number}.png; also {iteration} {scale} {step} {content} {style}", metavar="PATTERN",
+        check=check_not_empty)  # fmt: skip
     proof: str | None = option(None, "CMYK ICC profile to soft-proof the input pictures with", metavar="PROFILE")
     content_mask: tuple[str, ...] | None = option(None, "masks of the content: where each style goes, or each part of it, "
         "white for all and gray for some; or a single one in flat colours", many=True, metavar="FILE",
@@ -93,6 +105,9 @@ class Options:
         "which part of a style goes there (all of it if left out)", many=True, metavar="FILE", check=check_not_empty)  # fmt: skip
     max_pixels: int = option(500_000_000, "largest input picture that is read, in pixels", kind=int, minimum=1)
     dry_run: bool = option(False, "print scales, sizes, tiles, memory, disk and estimated time, and do nothing", flag=True)
+    config: str | None = option(None, "TOML file with options, named as their flags without the first --; flags win over "
+        "variables STYLE_TRANSFER_..., and these over the file", metavar="FILE", check=check_not_empty)  # fmt: skip
+    dump_config: bool = option(False, "print all options as such a file and do nothing", flag=True)
     web: bool = option(False, "show the picture on a live page while it is painted", flag=True)
     host: str = option("127.0.0.1", "address of the live page; only this machine can see it unless this is changed",
         metavar="ADDRESS", check=check_not_empty)  # fmt: skip
@@ -167,8 +182,8 @@ def make_parser() -> Parser:
         prog="style_transfer",
         description="Paint a photograph in the manner of one or more pictures, coarse to fine.",
     )
-    parser.add_argument("content", help="the content picture")
-    parser.add_argument("styles", nargs="+", metavar="style", help="the style pictures")
+    parser.add_argument("content", nargs="?", help="the content picture, or a folder of them")
+    parser.add_argument("styles", nargs="*", metavar="style", help="the style pictures, or folders of them")
     parser.add_argument(
         "--doctor", action=Doctor, help="look at libraries, devices, weights and codecs, say what is wrong, and exit"
     )
@@ -187,7 +202,7 @@ def _add(group: argparse._ArgumentGroup, name: str, default: Any, about: Option)
     text = about.help if about.flag else f"{about.help} (default: {describe_default(default)})"
     extra: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     if about.flag:
-        group.add_argument(*flags, flag_name(name), action="store_true", **extra)
+        group.add_argument(*flags, flag_name(name), action=argparse.BooleanOptionalAction, **extra)
         return
     if about.many:
         extra["nargs"] = "+"
@@ -199,7 +214,7 @@ def _add(group: argparse._ArgumentGroup, name: str, default: Any, about: Option)
         extra["metavar"] = about.metavar or {int: "N", float: "X"}.get(about.kind, name.upper())  # type: ignore[call-overload]
 
     def kind(word: str) -> Any:
-        return word if word == about.or_word else about.kind(word)
+        return about.from_word(word)
 
     kind.__name__ = about.kind.__name__  # argparse names it in its message
     group.add_argument(*flags, flag_name(name), type=kind, **extra)
@@ -217,18 +232,35 @@ def options_table() -> str:
 
 
 def parse(argv: Sequence[str]) -> tuple[str, list[str], Settings, Options]:
-    """Return the content's path, the styles' paths, the settings and the options. Raises `SettingsError`."""
-    given = vars(make_parser().parse_args(argv))
-    content, styles = given.pop("content"), given.pop("styles")
+    """Return the content's path, the styles' paths, the settings and the options. Raises `SettingsError`.
+
+    With --each the content is the first of its values.
+    """
+    flags = vars(make_parser().parse_args(argv))
+    content, styles = flags.pop("content"), flags.pop("styles")
+    given = sources.gather((Options, Settings), flags, os.environ)
+    if "each" in given:
+        styles = [content, *styles] if content is not None else []
+        content = given["each"][0]
+    if (content is None or not styles) and not given.get("dump_config"):
+        missing = "content, style" if content is None else "style"
+        raise SettingsError(f"the following arguments are required: {missing}; see style_transfer --help")
     own = {name: given.pop(name) for name in options_of(Options) if name in given}
     settings = Settings.from_dict({k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
-    settings.blend(len(settings.expanded(len(styles))))
-    return content, styles, settings, Options(**own)
+    options = Options(**own)
+    if styles and not options.grid and not any(os.path.isdir(style) for style in styles):  # noqa: PTH112
+        settings.blend(len(settings.expanded(len(styles))))
+    return content or "", styles, settings, options
 
 
 def one_line(text: str) -> str:
     """Return a message without control characters, so that a file's name cannot write to the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error of ours."""
+    return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
 
 
 class Interrupt:
@@ -288,6 +320,7 @@ class Interrupt:
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._left.clear()
         watcher = threading.Thread(target=self._backstop, args=(reader,), name="signals", daemon=True)
         watcher.start()
         for number in before:
@@ -306,51 +339,225 @@ class Interrupt:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What was read and checked, and is worked on: pictures (1, 3, H, W), the network's weights, the scales."""
+    """What was read and checked, and is worked on: pictures (1, 3, H, W), the network's weights, the scales.
+
+    The weights come with the first picture of a run.
+    """
 
     content: torch.Tensor
     styles: list[torch.Tensor]
     init: torch.Tensor | None
-    weights: Weights
+    weights: Weights | None
     stages: Sequence[Stage]
     regions: Sequence[Region] = ()
 
 
+class Shown(NamedTuple):
+    """What the live page encodes: the engine's pixels, and what finishes their colours."""
+
+    pixels: Pixels
+    finish: Callable[[Pixels], Pixels]
+
+
 class Run:
-    """One command: everything that can be wrong is looked at first, then the picture is painted and written."""
+    """One command: everything that can be wrong is looked at first, then the picture is painted and written.
+
+    With several pictures, each is looked at when its turn comes, and one that fails does not end the run.
+    """
 
     def __init__(self, argv: Sequence[str]) -> None:
         self.argv = list(argv)
         self.content_path, self.style_paths, self.settings, self.options = parse(argv)
         self.output = Path(self.options.output)
-        self.saved: Size | None = None
-        self.found: Found | None = None
+        self.several = self.options.each is not None or self.options.grid or Path(self.content_path).is_dir()
+        """Whether the command asks for several pictures, even if only one is found."""
+        self.names: dict[str, Any] = {}
+        self.pattern: str | None = None
+        self.loaded: Sequence[Network] | None = None
+        self.weights: Weights | None = None
+        self.page: WebObserver | None = None
+        self.last = True
         self.interrupt = Interrupt(1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.15)
-        self.latest: np.ndarray[Any, np.dtype[np.float32]] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget what was painted: the next picture comes."""
+        self.saved: Size | None = None
+        self.latest: Pixels | None = None
+        self.frames = 0
+        self.finish: Callable[[Pixels], Pixels] = lambda pixels: pixels
+        self.found: Found | None = None
 
     def __call__(self) -> int:
         """Do the work and return the exit code. Under torchrun, rank 0 reads and writes, and all paint."""
         from . import distributed
 
-        joined = distributed.joined(self.settings.devices, EXIT_CODES[DistributedError])
-        with contextlib.ExitStack() as self.held, joined as self.group:
-            job: Job | StyleTransferError
-            if self.group.rank:
-                job = self.group.broadcast(None)
-            else:
-                try:
-                    job = self._prepare()
-                except StyleTransferError as error:
-                    job = error
-                self.group.broadcast(job)
-            if isinstance(job, StyleTransferError):
-                raise job
-            return self._work(job)
+        if self.options.dump_config:
+            print(sources.dump((self.options, self.settings)), end="")
+            return 0
+        with distributed.joined(self.settings.devices, EXIT_CODES[DistributedError]) as self.group:
+            try:
+                tasks = self._shared(self._tasks)
+                if self.several:
+                    return self._work_on_all(tasks)
+                self._begin(tasks[0])
+                with contextlib.ExitStack() as self.held:
+                    code = self._work(self._shared(self._prepare))
+                self._write_sheet(tasks, {tasks[0]: self.output})
+                return code
+            finally:
+                if self.page is not None:
+                    self.page.close()
+
+    def _shared(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns on rank 0, or raise its error, on all ranks."""
+        found: T | StyleTransferError
+        if self.group.rank:
+            found = self.group.broadcast(None)
+        else:
+            try:
+                found = make()
+            except StyleTransferError as error:
+                found = error
+            self.group.broadcast(found)
+        if isinstance(found, StyleTransferError):
+            raise found
+        return found
+
+    def _tasks(self) -> list[Task]:
+        """Return the pictures to paint. Raises `SettingsError` for what is wrong whatever the pictures are."""
+        from . import batch, images
+        from .networks import layout
+
+        styles = batch.pictures(self.style_paths)
+        if self.options.grid and self.settings.style_weights is not None:
+            raise SettingsError("--grid takes each style alone; leave --style-weights out")
+        if not self.options.grid:
+            self.settings.blend(len(self.settings.expanded(len(styles))))
+        if self.several:
+            if self.options.checkpoint not in (None, "off"):
+                raise SettingsError(
+                    f"--checkpoint {self.options.checkpoint} is one file for several pictures; leave it out, and each has its own"
+                )
+            spec = layout(self.settings)
+            spec.check_layers(self.settings)
+            spec.check_split(self.settings)
+            contents = batch.pictures(self.options.each or [self.content_path])
+            default = options_of(Options)["output"][0]
+            tasks = batch.plan(contents, styles, self.options.output, default=default, grid=self.options.grid)
+        else:
+            tasks = [batch.Task(self.content_path, tuple(styles), self.output)]
+        if self.options.save_iterates is not None:
+            pattern = batch.iterate_pattern(self.options.save_iterates)
+            batch.check_iterates(pattern, tasks)
+        sheet = self.options.contact_sheet
+        if sheet is not None:
+            images.check_output(sheet)
+            for path in (*self._inputs(), *(str(task.output) for task in tasks), *(task.content for task in tasks), *styles):
+                if same_file(Path(sheet), Path(path)):
+                    raise SettingsError(f"--contact-sheet {sheet} is also an input or a result; choose another name")
+        return tasks
+
+    def _begin(self, task: Task) -> None:
+        """Make a task the one that is worked on."""
+        from . import batch
+
+        self.content_path, self.style_paths, self.output = task.content, list(task.styles), task.output
+        self.names = task.names
+        self.pattern = None if self.options.save_iterates is None else batch.iterate_pattern(self.options.save_iterates)
+        self._forget()
+
+    def _work_on_all(self, tasks: Sequence[Task]) -> int:
+        """Paint several pictures and return the exit code: that of the first that failed, or of the signal that ended the run."""
+        made: dict[Task, Path | None] = {}
+        failures: list[tuple[Task, StyleTransferError]] = []
+        skipped = code = 0
+        for number, task in enumerate(tasks, 1):
+            self._begin(task)
+            self.last = number == len(tasks)
+            try:
+                with contextlib.ExitStack() as self.held:
+                    job = self._shared(self._prepare_or_skip)
+                    if job is None:
+                        skipped += 1
+                        made[task] = task.output
+                        continue
+                    if not self.options.quiet and not self.group.rank:
+                        self._say(f"{number} of {len(tasks)}: {task.output}")
+                    code = self._work(job)
+            except (WeightsError, DeviceError, DistributedError):
+                raise
+            except StyleTransferError as error:
+                if self.group.size > 1 and not isinstance(error, OutputError | ImageError | SettingsError | CheckpointError):
+                    raise  # the others wait in the middle of a step
+                failures.append((task, error))
+                made[task] = None
+                if not self.last:
+                    self._note(f"{error}; the run goes on with the next picture")
+                continue
+            made[task] = task.output
+            if code:
+                break
+        if not self.group.rank:
+            self._report(tasks, made, failures, skipped)
+        self._write_sheet(tasks, made)
+        return code or next((exit_code(error) for _, error in failures), 0)
+
+    def _prepare_or_skip(self) -> Job | None:
+        """Return the next picture's work, or None if its result is there: finished, or not made by this program."""
+        if self.output.exists() and not self.options.overwrite:
+            settings: object = None
+            finished: object = None
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                recipe = json.loads(self._sidecar.read_text("utf-8"))
+                finished, settings = recipe.get("finished"), recipe.get("settings")
+            if finished is not False:
+                other = settings is not None and settings != self.settings.as_dict()
+                if not self.options.quiet:
+                    how = "is there already, painted with other settings" if other else "is there already"
+                    self._note(f"{self.output} {how}; --overwrite paints it again")
+                return None
+        return self._prepare()
+
+    def _report(
+        self, tasks: Sequence[Task], made: Mapping[Task, Path | None], failures: Sequence[tuple[Task, StyleTransferError]],
+        skipped: int,
+    ) -> None:  # fmt: skip
+        """Say what became of several pictures; with --quiet only what failed."""
+        painted = len(made) - skipped - len(failures)
+        counts = [
+            (painted, "painted"),
+            (skipped, "there already"),
+            (len(failures), "failed"),
+            (len(tasks) - len(made), "not begun"),
+        ]
+        if not self.options.quiet or failures:
+            words = ", ".join(f"{count} {word}" for count, word in counts if count)
+            self._say(f"style_transfer: {len(tasks)} picture{'s' * (len(tasks) != 1)}: {words}")
+        for task, error in failures:
+            self._say(f"style_transfer: failed: {task.output}: {error}")
+
+    def _write_sheet(self, tasks: Sequence[Task], made: Mapping[Task, Path | None]) -> None:
+        if self.options.contact_sheet is None or self.options.dry_run or self.group.rank:
+            return
+        from . import batch, images
+
+        table = self.options.grid or not self.several
+        sheet = batch.contact_sheet([task for task in tasks if task in made], made, grid=table)
+        images.save(self.options.contact_sheet, sheet, metadata={"Software": f"style_transfer {__version__}"})
+        if not self.options.json:
+            print_path(Path(self.options.contact_sheet))
+
+    def _say(self, text: str) -> None:
+        from .observers.console import Quiet
+
+        Quiet().say(one_line(text))
 
     def _prepare(self) -> Job:
         """Check and read everything that the work needs."""
         from . import networks
-        from .api import to_tensor
+        from .api import from_pixels, to_tensor
+        from .color import Coloring
 
         self._check_output()
         if not self.options.dry_run:
@@ -358,34 +565,27 @@ class Run:
         content, styles, init = self._load_pictures()
         regions = self._load_regions(content, styles)
         stages = self._check_sizes(content, styles)
-        weights = networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
+        if self.loaded is None and self.weights is None:
+            self.weights = networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
+        coloring = Coloring(self.settings, content.pixels, [style.pixels for style in styles], content.alpha)
+        self.finish = coloring.finish
         return Job(
-            to_tensor(content),
-            [to_tensor(style) for style in styles],
+            from_pixels(coloring.content),
+            [from_pixels(style) for style in coloring.styles],
             None if init is None else to_tensor(init),
-            weights,
+            None if self.loaded is not None else self.weights,
             stages,
             regions,
         )
 
     def _note(self, remark: str) -> None:
-        from .observers.console import Quiet
-
-        Quiet().say(one_line(f"style_transfer: note: {remark}"))
+        if not self.group.rank:
+            self._say(f"style_transfer: note: {remark}")
 
     def _work(self, job: Job) -> int:
-        from . import devices, networks
         from .engine import stylize
 
-        if self.group.size > 1:
-            chosen: Sequence[torch.device] = [self.group.device]
-        else:
-            chosen, remarks = devices.resolve(self.settings.devices)
-            for remark in remarks:
-                self._note(remark)
-        loaded = networks.place(job.weights, self.settings, chosen)
-        if self.settings.precision == "auto" and loaded[0].precision != "fp32" and not self.group.rank:
-            self._note(f"the network works in {loaded[0].precision} on {chosen[0]}; --precision chooses")
+        loaded = self._networks(job.weights)
         if self.options.dry_run:
             return 0 if self.group.rank else self._dry_run(loaded, job.stages)
         self.recipe = self._recipe(loaded, job.stages)
@@ -401,12 +601,14 @@ class Run:
             way_out = "take the pictures and options it was made with, or leave out --resume"
             raise CheckpointError(f"--resume {self._checkpoint}: {error}; {way_out}") from error
         if not self.group.rank:
-            self._take_over(chosen)
+            self._take_over(loaded[0].devices[0])
         last = job.stages[-1].steps
         complete = state is not None and (state.index, state.step) == (len(job.stages) - 1, last)
         if self.group.broadcast(None if self.group.rank else complete):
             return 0 if state is None else self._write_kept(state, job, keeper)
-        began = 0.0 if state is None else state.seconds
+        began = 0.0
+        if state is not None:
+            began, self.frames = state.seconds, self._frames_before(state, job.stages)
         self.found = state = None  # its tensors would stay in memory
         return self._paint(iterates, job, keeper, began)
 
@@ -417,7 +619,7 @@ class Run:
         number = 0 if self.found is None else self.found.number
         return None if self._checkpoint is None else Keeper(self._checkpoint, self.options.checkpoint_every, number=number)
 
-    def _take_over(self, devices: Sequence[torch.device]) -> None:
+    def _take_over(self, device: torch.device) -> None:
         """Make the place of the checkpoints this run's: what was found is the newest, what is of another run is set aside."""
         from . import checkpoint
 
@@ -434,7 +636,7 @@ class Run:
         if self.options.quiet:
             return
         self._note(f"going on from {self._checkpoint}: {width}x{height}, iteration {state.step}")
-        made = state.made | {"device": devices[0].type, "torch": metadata.version("torch"), "processes": self.group.size}
+        made = state.made | {"device": device.type, "torch": metadata.version("torch"), "processes": self.group.size}
         changed = [f"{name} {state.made[name]}" for name in made if str(made[name]) not in str(state.made[name])]
         if changed:
             self._note(f"the checkpoint was made with {', '.join(changed)}; the result can differ in the last digits")
@@ -446,6 +648,34 @@ class Run:
             keeper.remove()
         print_path(self.output)
         return 0
+
+    def _frames_before(self, state: State, stages: Sequence[Stage]) -> int:
+        """Return how many numbered pictures a run has written when it comes to a state."""
+        every, count = self.options.save_every, 0
+        for index, stage in enumerate(stages[: state.index + 1]):
+            done = stage.steps if index < state.index else state.step
+            count += done // every if every else 0
+            count += done == stage.steps and not (every and done % every == 0)
+        return count
+
+    def _networks(self, weights: Weights | None) -> Sequence[Network]:
+        """Return the network on the devices that work; it is put there once."""
+        from . import devices, networks
+
+        if self.loaded is not None:
+            return self.loaded
+        assert weights is not None
+        if self.group.size > 1:
+            chosen: Sequence[torch.device] = [self.group.device]
+        else:
+            chosen, remarks = devices.resolve(self.settings.devices)
+            for remark in remarks:
+                self._note(remark)
+        loaded = networks.place(weights, self.settings, chosen)
+        if self.settings.precision == "auto" and loaded[0].precision != "fp32":
+            self._note(f"the network works in {loaded[0].precision} on {chosen[0]}; --precision chooses")
+        self.loaded, self.weights = loaded, None
+        return loaded
 
     def _dry_run(self, loaded: Sequence[Network], stages: Sequence[Stage]) -> int:
         """Print what each scale is expected to take."""
@@ -463,7 +693,7 @@ class Run:
             used = memory.show_bytes(found.bytes) + (" and the picture on the host" if plan.host else "")
             rows.append((f"{width}x{height}", str(stage.steps), tiles, used, time))
         height, width = stages[-1].size
-        disk = memory.show_bytes(width * height * 3 * 2)
+        disk = memory.show_bytes(width * height * 2 * (4 if self.settings.alpha == "keep" else 3))
         heads = ("size", "steps", "tiles", "memory", "time")
         widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
         for row in (heads, *rows):
@@ -478,21 +708,23 @@ class Run:
         return [str(device) for each in loaded for device in each.devices] * self.group.size
 
     def _check_output(self) -> None:
-        from . import files, images
+        from . import batch, files, images
 
-        images.check_output(self.output)
-        files.check_target(self._sidecar)
-        inputs = [self.content_path, *self.style_paths]
-        inputs += [path for path in (self.settings.weights, self.options.proof) if path]
-        inputs += [*(self.options.content_mask or ()), *(self.options.style_mask or ())]
-        inputs += [self.settings.init] if self.settings.init not in INITS else []
+        images.suffix_of(self.output)
+        if self.several and not self.options.dry_run:
+            batch.make_folder(self.output)
+        there = self.output.parent.is_dir() or not self.several
+        if there:
+            images.check_output(self.output)
+            files.check_target(self._sidecar)
         for target in (self.output, self._sidecar):
-            for path in inputs:
+            for path in self._inputs():
                 if same_file(target, Path(path)):
                     raise SettingsError(f"--output {target} is also an input; choose another name")
         if self._checkpoint is not None:
-            files.check_target(self._checkpoint)
-            for other in (self.output, self._sidecar, *map(Path, inputs)):
+            if there:
+                files.check_target(self._checkpoint)
+            for other in (self.output, self._sidecar, *map(Path, self._inputs())):
                 if same_file(self._checkpoint, other):
                     raise SettingsError(f"--checkpoint {self._checkpoint} is also an input or the output; choose another name")
         elif self.options.resume:
@@ -513,6 +745,8 @@ class Run:
         if self.options.resume:
             self.found = checkpoint.newest(path)
             if self.found is None:
+                if self.several:
+                    return
                 raise CheckpointError(f"--resume: there is no checkpoint {path}; leave out --resume to begin from the start")
             for remark in self.found.remarks:
                 self._note(remark)
@@ -525,6 +759,13 @@ class Run:
             return None
         return self.output.with_name(self.output.name + ".checkpoint") if given is None else Path(given)
 
+    def _inputs(self) -> list[str]:
+        """Return the files that this picture is made from."""
+        inputs = [self.content_path, *self.style_paths]
+        inputs += [path for path in (self.settings.weights, self.options.proof) if path]
+        inputs += [*(self.options.content_mask or ()), *(self.options.style_mask or ())]
+        return inputs + ([self.settings.init] if self.settings.init not in INITS else [])
+
     @property
     def _sidecar(self) -> Path:
         return self.output.with_name(self.output.name + ".json")
@@ -532,8 +773,8 @@ class Run:
     def _load_pictures(self) -> tuple[Picture, list[Picture], Picture | None]:
         from . import images
 
-        def load(path: str) -> Picture:
-            picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels)
+        def load(path: str, *, alpha: bool = False) -> Picture:
+            picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels, alpha=alpha)
             if not self.options.quiet:
                 for note in picture.notes:
                     self._note(f"{path}: {note}")
@@ -544,7 +785,7 @@ class Run:
             raise SettingsError(
                 f"--init {init!r} is neither one of {', '.join(INITS)} nor a picture file{near_miss(init, INITS)}"
             )
-        content = load(self.content_path)
+        content = load(self.content_path, alpha=self.settings.alpha == "keep")
         styles = [load(path) for path in self.style_paths]
         return content, styles, None if init in INITS else load(init)
 
@@ -564,7 +805,7 @@ class Run:
         return regions_of(content_masks, style_masks, len(styles), sizes)
 
     def _check_sizes(self, content: Picture, styles: Sequence[Picture]) -> Sequence[Stage]:
-        from . import images
+        from . import batch, images
         from .networks import layout
         from .schedule import plan
 
@@ -574,18 +815,24 @@ class Run:
         (height, width), *style_sizes = ((p.pixels.shape[0], p.pixels.shape[1]) for p in (content, *styles))
         stages = plan((height, width), style_sizes, self.settings)
         spec.check_stages(stages, self.settings)
-        images.check_output(self.output, stages[-1].size)
-        if not self.options.dry_run:
-            self._check_disk(stages[-1].size)
+        if self.output.parent.is_dir() or not self.several:
+            images.check_output(self.output, stages[-1].size, alpha=content.alpha is not None)
+        if self.options.dry_run:
+            return stages
+        if self.pattern is not None:
+            frame = self._frame_path(self.pattern, 1, 1, stages[0].scale, 1)
+            batch.make_folder(frame)
+            images.check_output(frame, stages[-1].size, alpha=content.alpha is not None)
+        self._check_disk(stages[-1].size, 3 if content.alpha is None else 4)
         return stages
 
-    def _check_disk(self, size: Size) -> None:
+    def _check_disk(self, size: Size, channels: int) -> None:
         """Raise `OutputError` unless the disk has room for the result beside the old one, and for the checkpoints."""
         from . import files
         from .memory import kept_bytes
 
         height, width = size
-        needs = {self.output: round(1.2 * height * width * 3 * 2) + 2**20}
+        needs = {self.output: round(1.2 * height * width * channels * 2) + 2**20}
         if self._checkpoint is not None:
             needs[self._checkpoint] = round(3.1 * kept_bytes(size, self.settings.optimizer, self.settings.lbfgs_history))
         files.check_space(needs)
@@ -638,8 +885,9 @@ class Run:
         from .observers.web import WebObserver
 
         page = WebObserver(
-            host=self.options.host, port=self.options.port, browser=self.options.browser, encode=images.encode_jpeg
-        )
+            host=self.options.host, port=self.options.port, browser=self.options.browser,
+            encode=lambda shown: images.encode_jpeg(shown.finish(shown.pixels)),
+        )  # fmt: skip
         observer.say(f"watch it at {page.start()}")
         return page
 
@@ -648,11 +896,10 @@ class Run:
 
         interrupt = self.interrupt
         observer = self._observer(sum(stage.work for stage in job.stages))
-        page = None
         iterate: Iterate | None = None
         halvings = 0
         try:
-            page = self._live_page(observer)
+            page = self.page = self.page or self._live_page(observer)
             with interrupt.watching():
                 clock: TimeLeft | None = None
                 for iterate in iterates:
@@ -688,7 +935,7 @@ class Run:
                         self._keep(iterate, keeper, observer)
                     self._write_last(iterate, keeper, observer)
                     if page is not None:
-                        last = page_state(iterate, 0) | {"done": True, "stopped": stopped}
+                        last = page_state(iterate, 0) | {"done": self.last or stopped, "stopped": stopped}
                         page.update(last, functools.partial(self._page_pixels, iterate))
                 if keeper is not None:
                     keeper.close()
@@ -705,8 +952,6 @@ class Run:
             raise
         finally:
             observer.close()
-            if page is not None:
-                page.close()
         if iterate is None:
             raise KeyboardInterrupt
         if self.group.rank:
@@ -727,15 +972,18 @@ class Run:
             return interrupt.exit_code
         return 0
 
-    def _page_pixels(self, iterate: Iterate) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last."""
+    def _page_pixels(self, iterate: Iterate) -> Shown:
+        """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last.
+
+        Its colours are finished where it is encoded, on the page's side, so that the run does not wait.
+        """
         if self.group.size == 1:
-            return pixels_of(iterate)
+            return Shown(pixels_of(iterate), self.finish)
         if self.latest is None:
             import numpy as np
 
-            return np.zeros((*iterate.size, 3), np.float32)
-        return self.latest
+            return Shown(np.zeros((*iterate.size, 3), np.float32), self.finish)
+        return Shown(self.latest, self.finish)
 
     def _keep(self, iterate: Iterate, keeper: Keeper, observer: Observer) -> None:
         """Keep the state if it is good. A failure is told and does not end the run."""
@@ -796,7 +1044,7 @@ class Run:
 
         picture = picture_of(state, job.content, job.regions)
         steps = job.stages[state.index].steps
-        self._save(to_pixels(picture), self._progress(state.size, state.step, steps), {"finished": finished})
+        self._save(self.finish(to_pixels(picture)), self._progress(state.size, state.step, steps), {"finished": finished})
 
     def _write(self, iterate: Iterate, *, finished: bool) -> None:
         """Write the picture and OUTPUT.json beside it. In a group all call it, and rank 0 writes."""
@@ -811,25 +1059,48 @@ class Run:
             "seconds": round(iterate.seconds, 2),
             "memory_bytes": iterate.memory,
         }
-        self._save(pixels, self._progress(iterate.size, iterate.step, iterate.steps), report)
+        pixels = self.finish(pixels)
+        about = self._save(pixels, self._progress(iterate.size, iterate.step, iterate.steps), report)
+        if self.pattern is not None:
+            self._write_frame(iterate, self.pattern, pixels, about)
 
     def _progress(self, size: Size, step: int, steps: int) -> dict[str, Any]:
         return {"width": size[1], "height": size[0], "step": step, "steps": steps}
 
-    def _save(self, pixels: np.ndarray[Any, np.dtype[np.float32]], progress: dict[str, Any], report: dict[str, Any]) -> None:
-        """Write pixels with the recipe in them, and the recipe with a report beside them."""
+    def _save(self, pixels: Pixels, progress: dict[str, Any], report: dict[str, Any]) -> dict[str, str]:
+        """Write finished pixels with the recipe in them, and the recipe with a report beside them; return what is written in."""
         from . import files, images
 
         recipe = self.recipe | progress
         inside = {name: value for name, value in recipe.items() if name != "command"}
         names = {name: Path(path).name for name in ("weights", "init") if (path := recipe["settings"][name])}
         inside["settings"] = recipe["settings"] | names  # file names, not where they lie on this machine
-        images.save(
-            self.output, pixels, dpi=self.options.dpi,
-            metadata={"Software": self.recipe["program"], "Recipe": json.dumps(inside)},
-        )  # fmt: skip
+        about = {"Software": self.recipe["program"], "Recipe": json.dumps(inside)}
+        images.save(self.output, pixels, dpi=self.options.dpi, metadata=about)
         files.write_text(self._sidecar, json.dumps(recipe | report, indent=2) + "\n")
         self.saved = progress["height"], progress["width"]
+        return about
+
+    def _write_frame(self, iterate: Iterate, pattern: str, pixels: Pixels, about: dict[str, str]) -> None:
+        """Write a numbered picture beside the result; a failure is told and does not end the run."""
+        from . import images
+
+        self.frames += 1
+        before = sum(stage.steps for stage in iterate.stages[: iterate.index])
+        path = self._frame_path(pattern, self.frames, before + iterate.step, iterate.scale, iterate.step)
+        try:
+            kept = [self.output, self._sidecar, *map(Path, self._inputs())]
+            if any(same_file(path, other) for other in kept):
+                raise OutputError(f"--save-iterates {path} is also an input or the result")
+            images.save(path, pixels, dpi=self.options.dpi, metadata=about)
+        except OutputError as error:
+            self._note(f"{error}; the run goes on without saving this iteration")
+
+    def _frame_path(self, pattern: str, number: int, iteration: int, scale: int, step: int) -> Path:
+        from . import batch
+
+        values = self.names | {"number": number, "iteration": iteration, "scale": scale, "step": step}
+        return batch.fill("--save-iterates", pattern, values)
 
 
 def same_file(a: Path, b: Path) -> bool:
@@ -840,7 +1111,7 @@ def same_file(a: Path, b: Path) -> bool:
         return False
 
 
-def pixels_of(iterate: Iterate) -> np.ndarray[Any, np.dtype[np.float32]]:
+def pixels_of(iterate: Iterate) -> Pixels:
     """Return the averaged picture as float32 pixels (H, W, 3)."""
     from .api import to_pixels
 
@@ -894,4 +1165,4 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"style_transfer: {one_line(text)}", file=sys.stderr, flush=True)
         if isinstance(error, KeyboardInterrupt) and run is not None:
             return run.interrupt.exit_code
-        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+        return exit_code(error)

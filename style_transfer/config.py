@@ -24,6 +24,8 @@ T = TypeVar("T")
 INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats", "noise", "network_mean")
 STYLE_LOSSES = ("gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram")
 ERRORS = ("scaled", "mean", "sum", "relative")
+COLORS = ("style", "content", "luminance", "match-style", "match-content")
+COLOR_SPACES = ("oklab", "lab", "luv", "yuv", "rgb")
 MAX_SCALE = 1_000_000
 MAX_WEIGHT = 1e9
 END_SCALE = re.compile(r"([0-9]{1,7})(\+?)")
@@ -53,6 +55,10 @@ class Option:
     flag: bool = False
     optional_word: bool = False
     or_word: str | None = None
+
+    def from_word(self, word: str) -> Any:
+        """Return the value that a word of the command line stands for. Raises ValueError."""
+        return word if word == self.or_word else self.kind(word)
 
     def validate(self, name: str, value: Any) -> Any:
         """Return `value` in its canonical type, or raise `SettingsError` naming `name`, the value and the way out."""
@@ -184,7 +190,8 @@ def completing(cls: type[T]) -> type[T]:
 class Settings:
     """All settings of a run; a `preset` gives those that are left out. Raises `SettingsError` for any value that cannot be used.
 
-    Scales and sizes are in pixels of the long side; weights are pure numbers >= 0.
+    Scales and sizes are in pixels of the long side; weights are pure numbers >= 0. `color...` and `alpha` are work for the
+    engine's callers, before and after it.
     """
 
     preset: str | None = option(None, "the look of another program: its network, losses, weights, optimizer and steps, each "
@@ -287,6 +294,15 @@ class Settings:
     preprocessing: str = option("auto", "how the network gets colours, as in one of these programs; or auto, as it was trained",
         words=("auto", "torchvision", "caffe", "neural-style", "neuralart", "fzliu"))  # fmt: skip
     lrn: str = option("on", "local response normalisation in networks that have it, googlenet and caffenet", words=("on", "off"))
+    color: str = option("style", "where colours come from: style; content, the result's lightness with the content's own "
+        "colours; luminance, the same and lightness alone is painted; match-style, the styles take on the content's colours "
+        "first; or match-content, the content takes on the styles'", words=COLORS)  # fmt: skip
+    color_space: str = option("oklab", "space in which colours are taken apart and matched; rgb is for the match- modes",
+        words=COLOR_SPACES)  # fmt: skip
+    color_match: str = option("covariance", "what the match- modes make equal: mean and covariance of the colours, or the whole "
+        "histogram in three dimensions", words=("covariance", "histogram"))  # fmt: skip
+    alpha: str = option("ignore", "the content's transparency: ignore, colours are used as stored; or keep, the result gets it "
+        "(.tif .tiff .png .webp)", words=("ignore", "keep"))  # fmt: skip
 
     def __post_init__(self) -> None:
         if isinstance(self.end_scale, numbers.Integral) and not isinstance(self.end_scale, bool):
@@ -328,6 +344,8 @@ class Settings:
             )
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
+        if self.color_space == "rgb" and self.color in ("content", "luminance"):
+            raise SettingsError(f"--color {self.color} needs a lightness; take --color-space oklab, lab, luv or yuv, not rgb")
 
     @property
     def layers(self) -> frozenset[str]:

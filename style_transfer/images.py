@@ -58,6 +58,8 @@ _MAX_TIFF_PAGES: Final = 1 << 16
 _MAX_CHANNELS: Final = 32
 _JPEG_EXIF_BYTES: Final = 65_000  # one APP1 segment holds 65533 bytes
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_KINDS: Final = {3: 2, 4: 6}
+"""The colour type of a PNG by its channels: RGB, RGBA."""
 _ORIENTATION: Final = 0x0112
 _RELATIVE: Final = 1  # ICC rendering intent: relative colorimetric
 _BLACK_POINT: Final = 0x2000  # LittleCMS flag: black point compensation
@@ -73,10 +75,12 @@ class Picture:
 
     `pixels`: float32, shape (height, width, 3), sRGB in [0, 1], contiguous, upright.
     `notes`: one-line warnings for the user; they do not repeat the file's name.
+    `alpha`: float32, shape (height, width), opacity in [0, 1], if it was asked for and is not 1 everywhere.
     """
 
     pixels: npt.NDArray[np.float32]
     notes: tuple[str, ...] = ()
+    alpha: npt.NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -84,7 +88,8 @@ class _Raw:
     """Samples as a decoder gave them, before orientation and colour conversion.
 
     `samples`: (height, width, channels), any numeric type; the first 1 (gray), 3 (rgb) or 4 (cmyk)
-    channels are colour. `white`: the sample value that means 1.0. CMYK counts ink: `white` is full ink.
+    channels are colour, the one behind them is alpha if there is one. `white`: the sample value that means 1.0. CMYK
+    counts ink: `white` is full ink. `premultiplied`: whether colours are stored times alpha.
     """
 
     samples: Array
@@ -93,6 +98,7 @@ class _Raw:
     icc: bytes | None = None
     orientation: object = None
     notes: list[str] = field(default_factory=list)
+    premultiplied: bool = False
 
 
 _CHANNELS: Final = {"gray": 1, "rgb": 3, "cmyk": 4}
@@ -102,12 +108,15 @@ _ICC_SPACES: Final = {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}
 # ---------------------------------------------------------------------------------------------------- loading
 
 
-def load(path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+def load(
+    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False
+) -> Picture:
     """Read a picture file.
 
     Reads PNG, JPEG, TIFF, WebP, BMP, GIF, PPM/PGM/PBM, TGA, JPEG 2000 and AVIF, told apart by content
-    and not by name (TGA, which has no signature, by name). The first frame or page counts. Alpha is ignored:
-    colour is used as stored.
+    and not by name (TGA, which has no signature, by name). The first frame or page counts. Alpha is ignored, and
+    colour used as stored, unless `alpha` asks for it: then it comes with the picture, and colours stored times alpha are
+    divided by it.
 
     `proof` is a CMYK ICC profile file: the pixels are shown as that printing condition would print them
     (sRGB to CMYK relative colorimetric with black point compensation, and back relative colorimetric).
@@ -118,10 +127,10 @@ def load(path: str | Path, *, proof: str | Path | None = None, max_pixels: int =
     proof_profile = None if proof is None else _read_proof(proof)
     name = shown(path)
     raw = _decode_file(Path(path), name, max_pixels)
-    return _develop(raw, name, proof_profile)
+    return _develop(raw, name, proof_profile, keep_alpha=alpha)
 
 
-def from_pil(image: Image.Image) -> Picture:
+def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
     """Convert a PIL picture by the rules of `load`: its ICC profile and EXIF orientation are applied.
 
     Modes I;16 and I count to 65535; mode F is taken to be in [0, 1]. Raises ImageError for a mode that
@@ -132,14 +141,14 @@ def from_pil(image: Image.Image) -> Picture:
         raise ImageError(f"{name}: {image.width} x {image.height} has no pixels")
     try:
         with _pillow():
-            raw = _from_pillow(image, name)
+            raw = _from_pillow(image, name, alpha)
     except (OSError, SyntaxError, ValueError) as error:  # a lazily opened file that turns out to be damaged
         raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
-    return _develop(raw, name, None)
+    return _develop(raw, name, None, keep_alpha=alpha)
 
 
 def to_pil(pixels: Array) -> Image.Image:
-    """Return (height, width, 3) pixels in [0, 1] as an 8-bit RGB PIL picture, rounded and clipped.
+    """Return (height, width, 3 or 4) pixels in [0, 1] as an 8-bit RGB or RGBA PIL picture, rounded and clipped.
 
     Raises OutputError for a wrong shape or NaN.
     """
@@ -394,10 +403,11 @@ def _decode_tiff(stream: BinaryIO, name: str, max_pixels: int) -> _Raw:
         profile = page.iccprofile
         orientation = page.tags.valueof(_ORIENTATION)
         alpha = page.extrasamples[:1] in ((1,), (2,)) or not page.extrasamples
+        premultiplied = page.extrasamples[:1] == (1,)
     if samples.shape[2] > _CHANNELS[space] and not alpha:
         notes.append("extra channel (not alpha) ignored")
         samples = samples[..., : _CHANNELS[space]]
-    return _Raw(samples, white, space, profile, orientation, notes)
+    return _Raw(samples, white, space, profile, orientation, notes, premultiplied)
 
 
 def _check_tiff_layout(page: Any, size: int, name: str, max_pixels: int) -> None:
@@ -552,8 +562,8 @@ def _deep_avif(stream: BinaryIO) -> bool:
     return at >= 0 and at + 7 <= len(head) and bool(head[at + 6] & 0x40)
 
 
-def _from_pillow(image: Image.Image, name: str) -> _Raw:
-    """Return the samples, profile and orientation of a PIL picture."""
+def _from_pillow(image: Image.Image, name: str, alpha: bool = False) -> _Raw:
+    """Return the samples, profile and orientation of a PIL picture; a transparent colour becomes `alpha` if that is asked for."""
     notes = []
     if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its preview
         notes.append(f"animated {image.format or 'picture'}: only the first frame is used")
@@ -564,10 +574,12 @@ def _from_pillow(image: Image.Image, name: str) -> _Raw:
         orientation = "damaged"
     mode = image.mode
     if mode in ("P", "PA", "HSV", "YCbCr"):
-        alpha = mode == "PA" or "transparency" in image.info
-        image = image.convert("RGBA" if alpha else "RGB")
+        transparent = mode == "PA" or "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "RGB")
     elif mode in ("RGBa", "La"):
         image = image.convert(mode[:-1] + "A")
+    elif mode in ("L", "RGB") and "transparency" in image.info and alpha:
+        image = image.convert("RGBA")
     elif mode in ("L", "RGB") and "transparency" in image.info:
         notes.append("transparent colour ignored; colours are used as stored")
     elif mode == "RGBX":
@@ -672,13 +684,38 @@ def _usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[by
     return None
 
 
-def _develop(raw: _Raw, name: str, proof: bytes | None) -> Picture:
+def _alpha_of(raw: _Raw, name: str) -> npt.NDArray[np.float32] | None:
+    """Return the alpha of raw samples, not upright, in [0, 1]; None if there is none or all is opaque."""
+    count = _CHANNELS[raw.space]
+    if raw.samples.shape[2] <= count or not raw.samples[..., count].min() < raw.white:
+        return None
+    alpha = (raw.samples[..., count] / raw.white).astype(np.float32)
+    if not np.isfinite(alpha).all():
+        raise ImageError(f"{name}: contains NaN or infinite values; repair it where it was made")
+    return alpha.clip(0, 1)
+
+
+def _straight(samples: Array, alpha: Array) -> Array:
+    """Return colours (height, width, channels) that were stored times `alpha` without it; nothing where it is 0."""
+    safe = np.where(alpha > 0, alpha, 1)[..., None]
+    return np.where(alpha[..., None] > 0, samples / safe, 0).astype(np.float32)
+
+
+def _develop(raw: _Raw, name: str, proof: bytes | None, *, keep_alpha: bool = False) -> Picture:
     """Turn raw samples upright and into float32 sRGB, block by block."""
     notes = raw.notes
     count = _CHANNELS[raw.space]
     samples = raw.samples
+    alpha = None
     if samples.shape[2] > count and samples[..., count].min() < raw.white:
-        notes.append("alpha channel ignored; colours are used as stored")
+        if keep_alpha:
+            alpha = _alpha_of(raw, name)
+        else:
+            notes.append("alpha channel ignored; colours are used as stored")
+    if alpha is not None:
+        if raw.premultiplied:
+            samples = np.minimum(_straight(samples[..., :count], alpha), raw.white)
+        alpha = np.ascontiguousarray(_upright(alpha[..., None], raw.orientation, [])[..., 0])
     samples = _upright(samples[..., :count], raw.orientation, notes)
     profile = _usable_profile(raw.icc, raw.space, notes)
     if raw.space == "cmyk" and profile is None and raw.icc is None:
@@ -696,7 +733,7 @@ def _develop(raw: _Raw, name: str, proof: bytes | None) -> Picture:
             pixels[rows] = np.clip(_soft_proof(pixels[rows], proof), 0, 1)
     if low < -1e-6 or high > 1 + 1e-6:
         notes.append(f"values from {low:.4g} to {high:.4g}: clipped to 0 ... 1")
-    return Picture(pixels, tuple(notes))
+    return Picture(pixels, tuple(notes), alpha)
 
 
 def _to_srgb(block: npt.NDArray[np.float32], space: str, profile: tuple[bytes, str] | None) -> Array:
@@ -757,7 +794,8 @@ def _read_proof(path: str | Path) -> bytes:
 
 @dataclass(frozen=True)
 class Writer:
-    """One output format: name, bits per channel, largest side in pixels (0: no limit), encoder, and how it is read back.
+    """One output format: name, bits per channel, largest side in pixels (0: no limit), alpha or not, encoder, and how it is
+    read back.
 
     `check` gets the new file and the pixels, and raises if its header or its last strip is not what was to be written.
     """
@@ -765,14 +803,21 @@ class Writer:
     name: str
     bits: int
     max_side: int
+    alpha: bool
     write: Callable[[BinaryIO, Array, float, dict[str, str]], None]
     check: Callable[[BinaryIO, Array], None]
 
 
-def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
-    """Raise unless a picture of `size` (height, width) can be saved at `path`. Writes nothing.
+def suffix_of(path: str | Path) -> str:
+    """Return the extension of a picture to write; raise SettingsError if it is not a known one."""
+    _writer_of(path)
+    return Path(path).suffix.lower()
 
-    SettingsError: the extension is not a known one, or the format cannot hold the size. OutputError: the
+
+def check_output(path: str | Path, size: tuple[int, int] | None = None, *, alpha: bool = False) -> None:
+    """Raise unless a picture of `size` (height, width), with `alpha` if so, can be saved at `path`. Writes nothing.
+
+    SettingsError: the extension is not a known one, or the format cannot hold the size or alpha. OutputError: the
     folder is missing or not writable, or `path` is a folder or no regular file.
     """
     name = shown(path)
@@ -781,6 +826,10 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None) -> None:
         height, width = size
         raise SettingsError(
             f"{name}: {writer.name} holds at most {writer.max_side} pixels a side and the result has {width} x {height}; use .tif"
+        )
+    if alpha and not writer.alpha:
+        raise SettingsError(
+            f"{name}: {writer.name} has no alpha to keep; use {', '.join(k for k, w in WRITERS.items() if w.alpha)}"
         )
     check_target(path)
 
@@ -796,7 +845,9 @@ def _writer_of(path: str | Path) -> Writer:
 
 
 def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None) -> None:
-    """Write (height, width, 3) sRGB pixels in [0, 1] to `path`; the extension gives the format.
+    """Write sRGB pixels (height, width, 3), or 4 with alpha that they are not multiplied with, in [0, 1] to `path`.
+
+    The extension gives the format.
 
     TIFF and PNG get 16 bits per channel, JPEG (4:4:4) and WebP 8 bits at quality 95. Values are rounded, and
     clipped to [0, 1]. The file carries an sRGB profile, the resolution in pixels per inch, and `metadata`,
@@ -806,7 +857,8 @@ def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[
     The old file stays until the new one is complete on disk, whatever happens. Raises SettingsError for the
     extension, size or dpi, OutputError for what goes wrong in writing, and for NaN or a wrong shape.
     """
-    check_output(path, (pixels.shape[0], pixels.shape[1]) if pixels.ndim > 1 else None)
+    shape = pixels.shape
+    check_output(path, (shape[0], shape[1]) if len(shape) > 1 else None, alpha=len(shape) == 3 and shape[2] == 4)
     _check_pixels(pixels)
     if not MIN_DPI <= dpi <= MAX_DPI:
         raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
@@ -817,13 +869,18 @@ def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[
 
 
 def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
-    """Return (height, width, 3) pixels in [0, 1] as a JPEG (4:4:4, no profile) in memory, for a live view."""
+    """Return (height, width, 3) pixels in [0, 1] as a JPEG (4:4:4, no profile) in memory, for a live view.
+
+    A fourth channel, alpha, is shown on white.
+    """
+    if pixels.shape[2] == 4:
+        pixels = pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
     return _encode_pillow(pixels, "JPEG", quality=quality, subsampling=0)
 
 
 def _check_pixels(pixels: Array) -> None:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size or pixels.dtype.kind != "f":
-        raise OutputError(f"pixels: {pixels.dtype} of shape {pixels.shape}; must be float (height, width, 3)")
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size or pixels.dtype.kind != "f":
+        raise OutputError(f"pixels: {pixels.dtype} of shape {pixels.shape}; must be float (height, width, 3 or 4)")
     for rows in _row_blocks(pixels.shape):
         if not np.isfinite(pixels[rows]).all():
             raise OutputError("the picture contains NaN or infinite values and is not written")
@@ -850,7 +907,7 @@ def _ascii(text: str) -> str:
 
 
 def _tiff_strips(pixels: Array) -> Iterator[bytes]:
-    """Yield the strips of a 16-bit RGB picture: horizontal differences (predictor 2), then deflate."""
+    """Yield the strips of a 16-bit RGB or RGBA picture: horizontal differences (predictor 2), then deflate."""
     for top in range(0, pixels.shape[0], _STRIP_ROWS):
         strip = quantize(pixels[top : top + _STRIP_ROWS], np.uint16)
         strip[:, 1:] -= strip[:, :-1].copy()  # modulo 65536, as the predictor wants it
@@ -860,13 +917,14 @@ def _tiff_strips(pixels: Array) -> Iterator[bytes]:
 def _write_tiff(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
     import tifffile
 
-    height, width, _ = pixels.shape
-    with tifffile.TiffWriter(stream, bigtiff=height * width * 6 > _CLASSIC_TIFF_BYTES, byteorder="<") as file:
+    height, width, channels = pixels.shape
+    with tifffile.TiffWriter(stream, bigtiff=height * width * 2 * channels > _CLASSIC_TIFF_BYTES, byteorder="<") as file:
         file.write(
             _tiff_strips(pixels),
-            shape=(height, width, 3),
+            shape=(height, width, channels),
             dtype=np.uint16,
             photometric="rgb",
+            extrasamples=["UNASSALPHA"] if channels == 4 else None,
             planarconfig="contig",
             rowsperstrip=_STRIP_ROWS,
             compression="zlib",
@@ -906,18 +964,18 @@ def _png_rows(pixels: Array) -> Iterator[bytes]:
 
     The heuristic is the PNG specification's (W3C PNG 12.7): smallest sum of absolute differences.
     """
-    width = pixels.shape[1]
-    above = np.zeros((1, width * 6), np.uint8)
+    row_bytes, step = pixels.shape[1] * pixels.shape[2] * 2, pixels.shape[2] * 2
+    above = np.zeros((1, row_bytes), np.uint8)
     for top in range(0, pixels.shape[0], _STRIP_ROWS):
         strip = quantize(pixels[top : top + _STRIP_ROWS], np.uint16).astype(">u2")
-        rows = strip.view(np.uint8).reshape(-1, width * 6)
+        rows = strip.view(np.uint8).reshape(-1, row_bytes)
         sub = rows.copy()
-        sub[:, 6:] -= rows[:, :-6]
+        sub[:, step:] -= rows[:, :-step]
         up = rows - np.concatenate([above, rows[:-1]])
         choices = np.stack([rows, sub, up])
         cost = np.abs(choices.view(np.int8).astype(np.int16)).sum(axis=2, dtype=np.int64)
         best = cost.argmin(axis=0)
-        filtered = np.empty((rows.shape[0], 1 + width * 6), np.uint8)
+        filtered = np.empty((rows.shape[0], 1 + row_bytes), np.uint8)
         filtered[:, 0] = best
         filtered[:, 1:] = choices[best, np.arange(rows.shape[0])]
         yield filtered.tobytes()
@@ -925,9 +983,9 @@ def _png_rows(pixels: Array) -> Iterator[bytes]:
 
 
 def _write_png(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
-    height, width, _ = pixels.shape
+    height, width, channels = pixels.shape
     stream.write(_PNG_SIGNATURE)
-    stream.write(_png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)))
+    stream.write(_png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, _PNG_KINDS[channels], 0, 0, 0)))
     stream.write(_png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(_srgb_profile(), 9)))
     per_meter = round(dpi / 0.0254)
     stream.write(_png_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))
@@ -942,9 +1000,9 @@ def _write_png(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, 
 
 
 def _check_png(stream: BinaryIO, pixels: Array) -> None:
-    height, width, _ = pixels.shape
+    height, width, channels = pixels.shape
     head = stream.read(26)
-    if head[:8] != _PNG_SIGNATURE or struct.unpack(">IIBB", head[16:26]) != (width, height, 16, 2):
+    if head[:8] != _PNG_SIGNATURE or struct.unpack(">IIBB", head[16:26]) != (width, height, 16, _PNG_KINDS[channels]):
         raise ValueError("the header read back is not the one that was written")
     at, last, kind = len(_PNG_SIGNATURE), b"", b""
     while kind != b"IEND":
@@ -990,7 +1048,7 @@ def _write_jpeg(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str,
 
 
 def _write_webp(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
-    options = {"exif": _exif(dpi, metadata), "icc_profile": _srgb_profile()}
+    options = {"exif": _exif(dpi, metadata), "icc_profile": _srgb_profile(), "exact": pixels.shape[2] == 4}
     stream.write(_encode_pillow(pixels, "WEBP", quality=95, method=4, **options))
 
 
@@ -1005,12 +1063,12 @@ _check_jpeg, _check_webp = functools.partial(_check_pillow, "JPEG"), functools.p
 
 
 WRITERS: Final[Mapping[str, Writer]] = {
-    ".tif": Writer("TIFF", 16, 0, _write_tiff, _check_tiff),
-    ".tiff": Writer("TIFF", 16, 0, _write_tiff, _check_tiff),
-    ".png": Writer("PNG", 16, 0, _write_png, _check_png),
-    ".jpg": Writer("JPEG", 8, 65535, _write_jpeg, _check_jpeg),
-    ".jpeg": Writer("JPEG", 8, 65535, _write_jpeg, _check_jpeg),
-    ".webp": Writer("WebP", 8, 16383, _write_webp, _check_webp),
+    ".tif": Writer("TIFF", 16, 0, True, _write_tiff, _check_tiff),
+    ".tiff": Writer("TIFF", 16, 0, True, _write_tiff, _check_tiff),
+    ".png": Writer("PNG", 16, 0, True, _write_png, _check_png),
+    ".jpg": Writer("JPEG", 8, 65535, False, _write_jpeg, _check_jpeg),
+    ".jpeg": Writer("JPEG", 8, 65535, False, _write_jpeg, _check_jpeg),
+    ".webp": Writer("WebP", 8, 16383, True, _write_webp, _check_webp),
 }
 
 

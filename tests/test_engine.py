@@ -172,10 +172,10 @@ def test_half_the_step_size_is_half_the_step(about: dict[str, str], white: float
     moved = []
     for factor in (1.0, 0.5):
         x = torch.full((1, 3, 4, 5), 0.5, dtype=torch.float64)
-        x.grad = torch.linspace(-1e-4, 1e-4, x.numel(), dtype=x.dtype).view_as(x)
+        x.grad = torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x)
         engine.make_optimizer(Settings(**about, optimizer_range=white), factor=factor).step(x, torch.ones(()))
         moved.append(x - 0.5)
-    assert moved[0].abs().max() > 0 and torch.allclose(moved[1], 0.5 * moved[0], rtol=1e-9, atol=0)
+    assert moved[0].abs().max() > 0 and torch.allclose(moved[1], 0.5 * moved[0], rtol=1e-6, atol=0)
 
 
 def test_lbfgs_lowers_the_loss(make_network: MakeNetwork) -> None:

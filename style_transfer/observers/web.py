@@ -24,11 +24,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SettingsError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from aiohttp import web
 
-    Pixels = npt.NDArray[np.float32]
+    Pixels = Any
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 INTERVAL = 0.5
@@ -42,8 +40,8 @@ WILDCARDS = ("0.0.0.0", "::")
 class WebObserver:
     """Serves the live page from `start` to `close`.
 
-    `browser` is None for none, "" for the usual one, or a name that the `webbrowser` module knows. `encode` turns pixels,
-    float32 (H, W, 3) in [0, 1], into a JPEG.
+    `browser` is None for none, "" for the usual one, or a name that the `webbrowser` module knows. `encode` turns what
+    `update` was given as the picture, pixels in whatever form, into a JPEG, in a thread of the server's.
     """
 
     def __init__(
