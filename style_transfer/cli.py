@@ -501,6 +501,8 @@ class Run:
         if not self.group.rank:
             self._report(tasks, made, failures, skipped)
         self._write_sheet(tasks, made)
+        if self.group.rank:
+            return code  # torchrun ends the others when one fails, and rank 0 may still be at the contact sheet
         return code or next((exit_code(error) for _, error in failures), 0)
 
     def _prepare_or_skip(self) -> Job | None:

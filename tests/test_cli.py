@@ -222,7 +222,7 @@ def test_output_linked_to_an_input_exits_2(place: Path, capsys: pytest.CaptureFi
     ("content", "words"),
     [
         ("none.png", "none.png"),
-        (".", "folder"),
+        ("nothing", "folder without pictures"),
         ("empty.png", "empty"),
         ("page.png", "HTML"),
         ("cut.jpg", "cut.jpg"),
@@ -232,6 +232,7 @@ def test_output_linked_to_an_input_exits_2(place: Path, capsys: pytest.CaptureFi
 def test_wrong_pictures_exit_3_before_weights_load(
     content: str, words: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Path("nothing").mkdir()
     Path("empty.png").write_bytes(b"")
     Path("page.png").write_text("<html><body>no</body></html>")
     Path("cut.jpg").write_bytes(Path("t.jpg").read_bytes()[:700])
