@@ -85,7 +85,7 @@ def _inside(features: Tensor, window: Window | None) -> Tensor:
 
 
 def _flat(features: Tensor, window: Window | None) -> Tensor:
-    return _inside(features, window).flatten(2)[0]
+    return _inside(features, window).flatten(2).squeeze(0)  # an index would add a pass over memory on the way back
 
 
 def _wide(x: Tensor) -> Tensor:
