@@ -15,8 +15,8 @@ def keep_freed(keep: bool) -> None:
     Every step frees and takes the same tensors, and the system clears each page it hands out: an eighth of a step with the
     built-in network on a CPU. The numbers of the second case are those that glibc arrives at by itself.
     """
-    _tell("mallopt", M_MMAP_THRESHOLD, 2**30 if keep else 2**25)
-    _tell("mallopt", M_TRIM_THRESHOLD, 2**30 if keep else 2**26)
+    _tell("mallopt", M_MMAP_THRESHOLD, 2**31 - 1 if keep else 2**25)
+    _tell("mallopt", M_TRIM_THRESHOLD, -1 if keep else 2**26)
 
 
 def trim() -> None:

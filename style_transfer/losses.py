@@ -89,7 +89,7 @@ def inside(features: Tensor, window: Window | None) -> Tensor:
 
 def flat(features: Tensor, window: Window | None) -> Tensor:
     """Return the cells of features (1, C, H, W) that a window counts, as (C, n)."""
-    return inside(features, window).flatten(2)[0]
+    return inside(features, window).flatten(2).squeeze(0)
 
 
 def wide(x: Tensor) -> Tensor:

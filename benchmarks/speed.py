@@ -1,0 +1,278 @@
+"""Speed against the textbook implementation (textbook.py), in one run, in turns, on the same weights and pictures.
+
+    python benchmarks/speed.py CONTENT STYLE --weights FILE                     the rows of a CPU, about ten minutes on two cores
+    python benchmarks/speed.py CONTENT STYLE --weights FILE --device cuda:0     the rows of a GPU, about ten minutes
+
+Prints Markdown tables. Each implementation works in a process of its own, so that memory is its own; they take turns, one
+iteration each, and medians are given. The textbook is in float32, on a GPU in TF32; ours is what the program does by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CONVOLUTIONS = ("conv", "xmma", "implicit", "cudnn", "winograd")
+"""Parts of the names of the operations and kernels that are convolutions."""
+
+
+def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], float]:
+    """Return one iteration of an implementation, which returns the loss if that is read."""
+    from style_transfer import allocator, images, networks
+    from style_transfer.api import to_tensor
+    from style_transfer.config import Settings
+    from style_transfer.engine import choose_plan, make_optimizer, ready
+    from style_transfer.objective import Objective
+    from style_transfer.optimizers import Average
+
+    device = torch.device(args.device)
+    settings = Settings(weights=args.weights, style_loss=args.loss, devices=(args.device,))
+    (network,) = networks.load(settings, [device])
+    pictures = [ready(to_tensor(images.load(path)), size, network) for path in (args.content, args.style)]
+    if args.worker == "textbook":
+        import textbook
+
+        from style_transfer.networks import weights
+
+        vgg = textbook.VGG(weights.check(weights.read(args.weights), network.spec, args.weights), "average").to(device)
+        theirs = textbook.Objective(vgg, *pictures, args.loss)
+        image = pictures[0].clone().requires_grad_()
+        adam, average = torch.optim.Adam([image], lr=0.02), torch.zeros_like(image)
+
+        def step() -> float:
+            adam.zero_grad()
+            loss = theirs(image)
+            loss.backward()
+            adam.step()
+            with torch.no_grad():
+                image.clamp_(0, 1)
+                average.mul_(0.99).add_(image, alpha=0.01)
+            return loss.item()
+
+        return step
+    plan = choose_plan([network], size, settings)
+    allocator.keep_freed(plan.roomy)
+    objective = Objective([network], pictures[0], pictures[1:], settings, plan.limits)
+    image, optimizer, mean = pictures[0].clone(), make_optimizer(settings), Average(0.99)
+
+    def ours() -> float:
+        objective.evaluate(image)
+        optimizer.step(image)
+        mean.update(image)
+        return 0.0
+
+    return ours
+
+
+def peak(device: torch.device) -> int:
+    """Return the peak memory so far, the GPU's or the process's."""
+    from style_transfer.engine import peak_memory
+
+    return peak_memory([device])
+
+
+def profiled(step: Callable[[], float], device: torch.device) -> float:
+    """Return the share of a step's time outside of convolutions."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
+    with profile(activities=activities) as found:
+        for _ in range(3):
+            step()
+    name = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    times = {event.key: getattr(event, name) for event in found.key_averages()}
+    inside = sum(spent for key, spent in times.items() if any(word in key.lower() for word in CONVOLUTIONS))
+    return 1 - inside / sum(times.values())
+
+
+def work(args: argparse.Namespace) -> None:
+    """Answer each line of standard input, how many iterations, with their seconds and the peak memory."""
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    height, width = args.size
+    step = prepare(args, (height, width))
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    for line in sys.stdin:
+        if line.strip() == "profile":
+            print(json.dumps(profiled(step, device)), flush=True)
+            continue
+        wait()
+        start = time.perf_counter()
+        for _ in range(int(line)):
+            step()
+        wait()
+        print(json.dumps([time.perf_counter() - start, peak(device)]), flush=True)
+
+
+class Worker:
+    """A process that does iterations of one implementation."""
+
+    def __init__(self, args: argparse.Namespace, which: str, loss: str, size: tuple[int, int]) -> None:
+        command = [sys.executable, __file__, args.content, args.style, "--weights", args.weights, "--device", args.device]
+        command += ["--threads", str(args.threads), "--worker", which, "--loss", loss, "--size", *map(str, size)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, question: object) -> Any:
+        """Return the answer to a line."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{question}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def size_at(args: argparse.Namespace, side: int) -> tuple[int, int]:
+    """Return the content's size at a long side."""
+    from style_transfer import images
+    from style_transfer.schedule import fit
+
+    pixels = images.load(args.content).pixels
+    return fit((pixels.shape[0], pixels.shape[1]), side, enlarge=True)
+
+
+def in_turns(args: argparse.Namespace, loss: str, side: int, rounds: int, each: int) -> float:
+    """Print a row: seconds per iteration and memory of both; return the seconds of ours."""
+    height, width = size_at(args, side)
+    workers = [Worker(args, which, loss, (height, width)) for which in ("textbook", "ours")]
+    times: list[list[float]] = [[], []]
+    peaks = [0, 0]
+    try:
+        for turn in range(rounds + 1):
+            for index, worker in enumerate(workers):
+                seconds, peaks[index] = worker.ask(each)
+                if turn:  # the first one warms up
+                    times[index].append(seconds / each)
+        outside = workers[1].ask("profile")
+    finally:
+        for worker in workers:
+            worker.close()
+    theirs, ours = map(statistics.median, times)
+    memory = " | ".join(f"{count / 1e6:.0f}" for count in peaks)
+    print(
+        f"| {width}x{height} | {loss} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.2f} | {memory} "
+        f"| {1e6 * ours / width / height:.2f} | {100 * outside:.0f} % |",
+        flush=True,
+    )
+    return ours
+
+
+def cold_start(args: argparse.Namespace) -> float:
+    """Return the seconds from the command to the first iteration, built-in network, 256 px: the median of five."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(5):
+            command = [sys.executable, "-m", "style_transfer", args.content, args.style, "--network", "compact", "--json"]
+            command += ["-ms", "256", "-s", "256", "-ii", "1", "--devices", args.device, "-o", str(Path(folder) / "o.png")]
+            start = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+                assert process.stdout is not None
+                process.stdout.readline()
+                found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def product_rate(device: torch.device, side: int = 8192) -> float:
+    """Return the operations a second of a bfloat16 matrix product."""
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(20):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return float(2 * side**3 / statistics.median(times[5:]))
+
+
+def operations_per_pixel() -> float:
+    """Return the operations of one iteration with VGG-19 and the default layers, forward and backward."""
+    from scaling import flops_per_cell
+
+    from style_transfer.config import Settings
+    from style_transfer.networks import SPECS
+
+    (segment,) = SPECS["vgg19"].segments(Settings().layers, cut=False)
+    return 2 * flops_per_cell(segment)
+
+
+def ladder(args: argparse.Namespace, side: int) -> float:
+    """Return the seconds of a whole run of the program, from its start to the file written."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "style_transfer", args.content, args.style, "--weights", args.weights, "--quiet"]
+        command += ["-s", str(side), "--devices", args.device, "--save-every", "0", "-o", str(Path(folder) / "o.tif")]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+
+def textbook_ladder(args: argparse.Namespace, side: int) -> float:
+    """Return the seconds of the textbook's whole run: one short of ten steps at each scale, times the steps it has."""
+    from style_transfer.config import Settings
+    from style_transfer.schedule import plan
+
+    seconds = 0.0
+    size = size_at(args, side)
+    for stage in plan(size, [size], Settings(end_scale=str(side))):
+        worker = Worker(args, "textbook", "gram", stage.size)
+        worker.ask(2)
+        seconds += worker.ask(10)[0] / 10 * stage.steps
+        worker.close()
+    return seconds
+
+
+def main() -> None:
+    """Measure, or work for a process that measures."""
+    parser = argparse.ArgumentParser(description="Compare the program's speed with the textbook's.")
+    parser.add_argument("content")
+    parser.add_argument("style")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sides", nargs="*", type=int, help="long sides to compare at")
+    parser.add_argument("--print-side", type=int, default=2896, help="long side of the print run on a GPU; 0 leaves it out")
+    parser.add_argument("--worker", choices=("textbook", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--loss", help=argparse.SUPPRESS)
+    parser.add_argument("--size", nargs=2, type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        work(args)
+        return
+    gpu = torch.device(args.device).type == "cuda"
+    sides = args.sides or ([512, 1024, 2896] if gpu else [128, 256, 512, 1024])
+    print("| size | loss | textbook, s | ours, s | ratio | textbook, MB | ours, MB | ours, us a pixel | outside convolutions |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    ours = {side: in_turns(args, "gram", side, args.rounds, 5 if gpu else 1) for side in sides}
+    for side in [side for side in sides if side <= 512]:
+        in_turns(args, "wasserstein", side, args.rounds, 5 if gpu else 1)
+    print(f"\nCold start, built-in network, 256 px: {cold_start(args):.1f} s to the first iteration")
+    if gpu:
+        side = max(sides)
+        height, width = size_at(args, side)
+        rate = product_rate(torch.device(args.device))
+        share = operations_per_pixel() * height * width / ours[side] / rate
+        print(f"bfloat16 matrix product: {rate / 1e12:.0f} TFLOP/s; an iteration at {side} px does {100 * share:.0f} % of that")
+        if args.print_side:
+            mine, theirs = ladder(args, args.print_side), textbook_ladder(args, args.print_side)
+            print(
+                f"Whole ladder to {args.print_side} px: {mine:.1f} s; textbook, TF32: {theirs:.1f} s, {theirs / mine:.1f} times"
+            )
+
+
+if __name__ == "__main__":
+    main()
