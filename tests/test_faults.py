@@ -320,7 +320,7 @@ def test_row_53_a_disk_that_is_full_at_the_end_leaves_everything_to_go_on_from(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setitem(images.WRITERS, ".png", images.Writer("PNG", 16, 0, full, images._check_png))
+        patch.setitem(images.WRITERS, ".png", images.Writer("PNG", 16, 0, True, full, images._check_png))
         capsys.readouterr()
         assert cli.main(command("--quiet")) == 6
         err = capsys.readouterr().err
@@ -467,7 +467,8 @@ SCALES = ["-ms", "64", "-s", "91", "-ii", "4", "-i", "20"]
 def test_a_signal_to_torchrun_leaves_a_checkpoint_and_the_run_goes_on_to_the_same_bits(optimizer: str, place: Path) -> None:
     more = [*SCALES, "--optimizer", optimizer]
     done = torchrun(2, *more)
-    assert done.wait(120) == 0
+    done.communicate(timeout=120)
+    assert done.returncode == 0
     expected = pixels()
     running = torchrun(2, *more, "-i", "100000", "--json")
     assert running.stdout is not None
@@ -492,7 +493,8 @@ def test_a_signal_to_torchrun_leaves_a_checkpoint_and_the_run_goes_on_to_the_sam
     (place / "prog.py").write_text(PROGRAM)
     data = Path("o.png.checkpoint").read_bytes()
     done = torchrun(2, *more, "--resume")
-    assert done.wait(120) == 0
+    done.communicate(timeout=120)
+    assert done.returncode == 0
     assert np.array_equal(pixels(), expected)
     Path("o.png.checkpoint").write_bytes(data)
     assert cli.main(command(*more, "--resume")) == 0
