@@ -110,6 +110,9 @@ def test_rows_60_62_a_signal_leaves_picture_and_checkpoint(number: int, code: in
 def test_row_61_a_second_signal_ends_the_run_at_once_even_in_the_middle_of_a_long_computation(place: Path) -> None:
     (place / "prog.py").write_text(PROGRAM.replace("sys.exit", SLOW + "\nsys.exit"))
     running = start()
+    assert running.stdout is not None
+    running.stdout.readline()  # the sixth is done, and the seventh is the long one
+    time.sleep(0.2)
     running.send_signal(signal.SIGINT)
     time.sleep(0.2)
     running.send_signal(signal.SIGINT)
