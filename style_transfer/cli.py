@@ -144,10 +144,7 @@ class Doctor(argparse.Action):
         code = 0
         for found in doctor.examine():
             mark = "wrong" if found.error else "note " if found.advice else "ok   "
-            print(
-                one_line(f"{mark}  {found.topic}: {found.text}") + one_line(f"; {found.advice}" if found.advice else ""),
-                flush=True,
-            )
+            print_out(one_line(f"{mark}  {found.topic}: {found.text}") + one_line(f"; {found.advice}" if found.advice else ""))
             code = code or (0 if found.error is None else EXIT_CODES.get(found.error, 1))
         parser.exit(code)
 
@@ -161,7 +158,7 @@ class Tell(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> NoReturn:
         """Print the text and exit."""
-        print(self.text())
+        print_out(self.text())
         parser.exit()
 
 
@@ -548,7 +545,7 @@ class Run:
         sheet = batch.contact_sheet([task for task in tasks if task in made], made, grid=table)
         images.save(self.options.contact_sheet, sheet, metadata={"Software": f"style_transfer {__version__}"})
         if not self.options.json:
-            print_path(Path(self.options.contact_sheet))
+            print_out(Path(self.options.contact_sheet))
 
     def _say(self, text: str) -> None:
         from .observers.console import Quiet
@@ -648,7 +645,7 @@ class Run:
         self._save_state(state, job, finished=True)
         if keeper is not None and not self.options.keep_checkpoint:
             keeper.remove()
-        print_path(self.output)
+        print_out(self.output)
         return 0
 
     def _frames_before(self, state: State, stages: Sequence[Stage]) -> int:
@@ -963,7 +960,7 @@ class Run:
             observer.emit({"event": "done", "output": str(self.output), "width": width, "height": height,
                            "interrupted": not iterate.ends_run})  # fmt: skip
         else:
-            print_path(self.output)
+            print_out(self.output)
         if not iterate.ends_run:
             height, width = iterate.size
             observer.say(
@@ -1136,12 +1133,12 @@ def page_state(iterate: Iterate, left: float) -> dict[str, object]:
     }
 
 
-def print_path(path: Path) -> None:
-    """Print the output's path on standard output; a reader that has gone is no error."""
+def print_out(text: object) -> None:
+    """Print a text, such as the output's path, on standard output; a reader that has gone is no error."""
     try:
-        print(path, flush=True)
+        print(text, flush=True)
     except UnicodeEncodeError:
-        print(str(path).encode("ascii", "backslashreplace").decode(), flush=True)
+        print(str(text).encode("ascii", "backslashreplace").decode(), flush=True)
     except OSError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 

@@ -516,3 +516,14 @@ def test_memory_that_does_not_suffice_exits_5_and_keeps_the_last_good_scale(
     err = capsys.readouterr().err
     assert "46x37 needs" in err and "o.png has the picture at 33x26" in err
     assert images.load("o.png").pixels.shape == (26, 33, 3)
+
+
+@pytest.mark.parametrize("flag", ["--help-presets", "--help-networks"])
+def test_a_reader_that_goes_is_no_error(flag: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run([sys.executable, "-m", "style_transfer", flag], stdout=writing, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
