@@ -85,8 +85,8 @@ def gradient_error(device: torch.device, features: torch.dtype = torch.float32) 
 def choose_precision(wanted: str, devices: Sequence[torch.device]) -> Precision:
     """Return the precision that `Settings.precision` asks for on all of `devices`.
 
-    `auto` is bfloat16 on GPUs that have it (compute capability 8.0 and later, ROCm, XPU) and on CPUs with instructions for it
-    (AVX512-BF16, AMX), float16 on GPUs of 7.0 and later, if a gradient comes out right in it, and float32 elsewhere. Raises
+    `auto` is bfloat16 on GPUs that have it (compute capability 8.0 and later, ROCm, XPU), float16 on those of 7.0 and later,
+    if a gradient comes out right in it, and float32 elsewhere. So it is on CPUs: bfloat16 is for the asking there. Raises
     `DeviceError` if a device cannot work in the precision that is named.
     """
     distinct = tuple(dict.fromkeys(devices))
@@ -105,22 +105,11 @@ def _fast(device: torch.device) -> str:
     """Return the name of the precision that a device is fast in by what it can do."""
     if device.type == "xpu":
         return "bf16"
-    if device.type == "cpu":
-        return "bf16" if _cpu_multiplies_bfloat16() else "fp32"
     if device.type != "cuda":
         return "fp32"
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
-
-
-@functools.cache
-def _cpu_multiplies_bfloat16() -> bool:
-    """Say whether this processor has instructions for products of bfloat16; elsewhere they are slower than float32."""
-    if hasattr(torch.cpu, "get_capabilities"):
-        known: Any = torch.cpu.get_capabilities()
-        return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # torch 2.10
 
 
 @functools.cache

@@ -90,15 +90,7 @@ def test_a_run_ends_within_a_percent_of_float32(features: torch.dtype, make_netw
     assert 0.9 * ends[0] < ends[1] < 1.01 * ends[0]  # runs differ in their noise, either way; worse by a per cent is worse
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_auto_on_a_cpu_is_bfloat16_if_it_has_instructions_for_it(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(devices._cpu_multiplies_bfloat16(), bool)
-    monkeypatch.setattr(devices, "_cpu_multiplies_bfloat16", lambda: fast)
-    assert devices.choose_precision("auto", [CPU]).name == ("bf16" if fast else "fp32")
-
-
-def test_auto_is_float32_where_nothing_else_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_cpu_multiplies_bfloat16", lambda: False)
+def test_auto_is_float32_where_nothing_else_is_fast() -> None:
     assert devices.choose_precision("auto", [CPU]).name == "fp32"
     assert devices.choose_precision("bf16", [CPU, CPU]).dtype == torch.bfloat16
 
