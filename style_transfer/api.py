@@ -42,8 +42,8 @@ class StyleTransfer:
 
     `devices` are names such as "cuda:0" (the first device that computes right if left out), `pooling` is "average", "max",
     "l2" or "mean" (the network's own if left out), `network` is a name such as "vgg19" or "compact", or "auto" (VGG-19 if it
-    can be had), `weights` a local file for it. The network is loaded at the first `stylize`. Raises `SettingsError`,
-    `WeightsError` or `DeviceError`.
+    can be had), `weights` a local file for it, `preset` the look of another program, such as "neural-style". The network is
+    loaded at the first `stylize`. Raises `SettingsError`, `WeightsError` or `DeviceError`.
     """
 
     def __init__(
@@ -51,14 +51,17 @@ class StyleTransfer:
         devices: Sequence[str] | None = None,
         pooling: str | None = None,
         *,
-        network: str = "auto",
+        network: str | None = None,
+        preset: str | None = None,
         weights: str | None = None,
         sharding: str = "tiles",
         split: str | None = None,
     ) -> None:
         names = None if devices is None else tuple(map(str, devices))
-        given = {"pooling": pooling, "network": network, "weights": weights, "sharding": sharding, "split": split}
-        self.settings = Settings.from_dict({"devices": names} | given)
+        given = {"preset": preset, "devices": names, "pooling": pooling, "network": network, "weights": weights,
+            "sharding": sharding, "split": split}  # fmt: skip
+        self._given = {name: value for name, value in given.items() if value is not None}
+        self.settings = Settings.from_dict(self._given)
         self._networks: Sequence[Network] | None = None
         self._last: Iterate | None = None
         self._coloring: Coloring | None = None
@@ -68,7 +71,7 @@ class StyleTransfer:
         content_image: Image.Image,
         style_images: Sequence[Image.Image] | Image.Image,
         *,
-        init: str | Image.Image = "content",
+        init: str | Image.Image | None = None,
         callback: Callable[[Iterate], object] | None = None,
         **settings: Any,
     ) -> Image.Image:
@@ -85,14 +88,16 @@ class StyleTransfer:
         `get_image_tensor()`. Raises `SettingsError` or `ImageError`.
         """
         start = None
-        if not isinstance(init, str):
-            start, init = to_tensor(images.from_pil(init)), "content"
-        elif init not in INITS:
-            raise SettingsError(f"init {init!r} is not one of {', '.join(INITS)}; or give a PIL picture")
-        for name in ("devices", "pooling", "network", "sharding", "split", "weights"):
+        if isinstance(init, str):
+            if init not in INITS:
+                raise SettingsError(f"init {init!r} is not one of {', '.join(INITS)}; or give a PIL picture")
+            settings["init"] = init
+        elif init is not None:
+            start = to_tensor(images.from_pil(init))
+        for name in ("preset", "devices", "pooling", "network", "sharding", "split", "weights"):
             if name in settings:
                 raise SettingsError(f"{name} belongs to StyleTransfer(...), not to stylize(...)")
-        merged = Settings.from_dict(self.settings.as_dict() | settings | {"init": init})
+        merged = Settings.from_dict(self._given | settings)
         content = images.from_pil(content_image, alpha=merged.alpha == "keep")
         given = [style_images] if isinstance(style_images, Image.Image) else style_images
         coloring = Coloring(merged, content.pixels, [images.from_pil(style).pixels for style in given], content.alpha)

@@ -15,10 +15,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import __version__, sources
 from .catalog import describe_networks
@@ -349,13 +349,6 @@ class Job:
     regions: Sequence[Region] = ()
 
 
-class Shown(NamedTuple):
-    """What the live page encodes: the engine's pixels, and what finishes their colours."""
-
-    pixels: Pixels
-    finish: Callable[[Pixels], Pixels]
-
-
 class Run:
     """One command: everything that can be wrong is looked at first, then the picture is painted and written.
 
@@ -380,6 +373,7 @@ class Run:
     def _forget(self) -> None:
         """Forget what was painted: the next picture comes."""
         self.saved: Size | None = None
+        self.skip = False
         self.latest: Pixels | None = None
         self.frames = 0
         self.finish: Callable[[Pixels], Pixels] = lambda pixels: pixels
@@ -877,33 +871,50 @@ class Run:
             return JSONLines()
         return Quiet() if self.options.quiet else Bar(total)
 
-    def _live_page(self, observer: Observer) -> WebObserver | None:
+    def _live_page(self, observer: Observer, job: Job) -> WebObserver | None:
         if not self.options.web or self.group.rank:
             return None
-        from . import images
+        from .api import to_pixels
         from .observers.web import WebObserver
 
+        about = {
+            "program": self.recipe["program"],
+            "content": Path(self.content_path).name,
+            "styles": [Path(path).name for path in self.style_paths],
+            "output": self.output.name,
+            "network": self.recipe["network"]["name"],
+            "devices": self.recipe["devices"],
+            "precision": self.recipe["precision"],
+            "settings": {flag_name(name): value for name, value in self.recipe["settings"].items()},
+        }
+        if self.page is not None:
+            self.page.begin(about, to_pixels(job.content), self.finish)
+            return self.page
         page = WebObserver(
             host=self.options.host, port=self.options.port, browser=self.options.browser,
-            encode=lambda shown: images.encode_jpeg(shown.finish(shown.pixels)),
+            about=about, content=to_pixels(job.content), finish=self.finish,
         )  # fmt: skip
         observer.say(f"watch it at {page.start()}")
+        if page.exposed:
+            self._note("the live page can be reached from other machines; whoever has its address can watch and steer the run")
         return page
 
-    def _paint(self, iterates: Iterator[Iterate], job: Job, keeper: Keeper | None, began: float) -> int:
-        from .observers.console import JSONLines, TimeLeft
+    def _paint(self, iterates: Generator[Iterate, bool | None, None], job: Job, keeper: Keeper | None, began: float) -> int:
+        from .observers.console import TimeLeft
 
         interrupt = self.interrupt
         observer = self._observer(sum(stage.work for stage in job.stages))
+        page: WebObserver | None = None
         iterate: Iterate | None = None
+        finished = False
         halvings = 0
+        self.group.wish()
         try:
-            page = self.page = self.page or self._live_page(observer)
+            page = self.page = self._live_page(observer, job)
             with interrupt.watching():
-                clock: TimeLeft | None = None
-                for iterate in iterates:
-                    clock = clock or TimeLeft(iterate.stages, began)
-                    left = clock.update(iterate.index, iterate.step, iterate.seconds)
+                clock, held = TimeLeft(job.stages, began), 0.0
+                for iterate in self._driven(iterates):
+                    left = clock.update(iterate.index, iterate.step, iterate.seconds - held)
                     if iterate.step == 1 and sum(iterate.tiles) > 1 and not self.options.quiet and not self.group.rank:
                         height, width = iterate.size
                         share = f" by each of {self.group.size} processes" if self.group.size > 1 else ""
@@ -911,7 +922,8 @@ class Run:
                         observer.say(f"{width}x{height} is worked on in {tiles} tiles{share}")
                     observer.update(iterate, left)
                     if page is not None:
-                        page.update(page_state(iterate, left), functools.partial(self._page_pixels, iterate))
+                        page.update(iterate, clock, left, functools.partial(self._page_pixels, iterate), held)
+                        held += page.hold(lambda: interrupt.asked)
                     if iterate.halvings > halvings:
                         halvings = iterate.halvings
                         observer.say(
@@ -920,69 +932,99 @@ class Run:
                         )
                     due = keeper is not None and not self.group.rank and keeper.due()
                     saving = self.group.saving and self.group.size > 1
-                    self.group.wish(stop=interrupt.asked, save=due)
-                    if self.group.stopped or iterate.ends_run:
+                    finish, skip = (False, False) if page is None else (page.finishing, page.skipping)
+                    self.group.wish(stop=interrupt.asked, save=due, skip=skip, finish=finish)
+                    if self.group.stopped or self.group.finished or iterate.ends_run:
+                        finished = self.group.finished and not self.group.stopped
                         break
-                    every = self.options.save_every
-                    if iterate.ends_scale or (every and iterate.step % every == 0):
+                    self._skip(iterate, page)
+                    if self.skip and iterate.index == len(iterate.stages) - 1:
+                        finished = True
+                        break
+                    ends_scale, every = iterate.ends_scale or self.skip, self.options.save_every
+                    if ends_scale or (every and iterate.step % every == 0):
                         self._write_if_possible(iterate, observer)
-                    if keeper is not None and (iterate.ends_scale or saving or (due and self.group.size == 1)):
+                    if keeper is not None and (ends_scale or saving or (due and self.group.size == 1)):
                         self._keep(iterate, keeper, observer)
                 if iterate is not None:
-                    stopped = not iterate.ends_run
-                    if stopped and keeper is not None:
+                    if not iterate.ends_run and keeper is not None:
                         self._keep(iterate, keeper, observer)
                     self._write_last(iterate, keeper, observer)
                     if page is not None:
-                        last = page_state(iterate, 0) | {"done": self.last or stopped, "stopped": stopped}
-                        page.update(last, functools.partial(self._page_pixels, iterate))
+                        picture = functools.partial(self._page_pixels, iterate)
+                        page.end(iterate, picture, self.output, finished=iterate.ends_run or finished)
                 if keeper is not None:
                     keeper.close()
                     self._tell(keeper, observer)
-        except NumericError:
-            if keeper is not None and not self.group.rank:
-                state = keeper.last()
-                if state is not None:
-                    self._save_state(state, job, finished=False)
-            raise
-        except StyleTransferError:
+                if iterate is None:
+                    raise KeyboardInterrupt
+                code = 0 if iterate.ends_run or finished else interrupt.exit_code
+                self._report_end(iterate, keeper, observer, code)
+                if page is not None and self.last and not interrupt.asked and page.watched:
+                    observer.say("the live page stays until it is closed; Ctrl-C ends it now")
+                    page.stay(lambda: interrupt.asked)
+        except StyleTransferError as error:
             if keeper is not None:
+                if isinstance(error, NumericError) and not self.group.rank and (state := keeper.last()) is not None:
+                    self._save_state(state, job, finished=False)
                 keeper.close()
+            if page is not None:
+                page.fail(str(error))
             raise
         finally:
             observer.close()
-        if iterate is None:
-            raise KeyboardInterrupt
+        return code
+
+    def _report_end(self, iterate: Iterate, keeper: Keeper | None, observer: Observer, code: int) -> None:
+        """Say how a picture ended and where it is."""
+        from .observers.console import JSONLines
+
+        observer.close()
         if self.group.rank:
-            return 0 if iterate.ends_run else interrupt.exit_code
+            return
+        height, width = iterate.size
         if isinstance(observer, JSONLines):
-            height, width = iterate.size
             observer.emit({"event": "done", "output": str(self.output), "width": width, "height": height,
                            "interrupted": not iterate.ends_run})  # fmt: skip
         else:
             print_out(self.output)
         if not iterate.ends_run:
-            height, width = iterate.size
             observer.say(
-                f"style_transfer: stopped at {width}x{height}, iteration {iterate.step} of {iterate.steps}; "
-                f"the picture so far is in {one_line(str(self.output))}"
+                f"style_transfer: {'stopped' if code else 'finished'} at {width}x{height}, iteration {iterate.step} of "
+                f"{iterate.steps}; the picture so far is in {one_line(str(self.output))}"
                 + ("; --resume goes on" if keeper is not None and keeper.number else "")
             )
-            return interrupt.exit_code
-        return 0
 
-    def _page_pixels(self, iterate: Iterate) -> Shown:
+    def _driven(self, iterates: Generator[Iterate, bool | None, None]) -> Iterator[Iterate]:
+        """Yield the engine's iterates; whenever `skip` is set it is told to go on with the next scale."""
+        with contextlib.suppress(StopIteration):
+            yield next(iterates)
+            while True:
+                yield iterates.send(self.skip)
+
+    def _skip(self, iterate: Iterate, page: WebObserver | None) -> None:
+        """Set `skip` if a viewer wants the scale to end here; the same on all ranks."""
+        self.skip = self.group.skipped and not iterate.ends_scale
+        if self.skip:
+            self.group.skip = self.group.skipped = False
+            self.recipe.setdefault("skipped", []).append({"scale": iterate.index + 1, "after": iterate.step})
+        if page is not None and self.skip:
+            page.skipped(last=iterate.index == len(iterate.stages) - 1)
+        elif page is not None and iterate.ends_scale:
+            page.missed()
+
+    def _page_pixels(self, iterate: Iterate) -> Pixels:
         """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last.
 
         Its colours are finished where it is encoded, on the page's side, so that the run does not wait.
         """
         if self.group.size == 1:
-            return Shown(pixels_of(iterate), self.finish)
+            return pixels_of(iterate)
         if self.latest is None:
             import numpy as np
 
-            return Shown(np.zeros((*iterate.size, 3), np.float32), self.finish)
-        return Shown(self.latest, self.finish)
+            return np.zeros((*iterate.size, 3), np.float32)
+        return self.latest
 
     def _keep(self, iterate: Iterate, keeper: Keeper, observer: Observer) -> None:
         """Keep the state if it is good. A failure is told and does not end the run."""
@@ -1115,22 +1157,6 @@ def pixels_of(iterate: Iterate) -> Pixels:
     from .api import to_pixels
 
     return to_pixels(iterate.image())
-
-
-def page_state(iterate: Iterate, left: float) -> dict[str, object]:
-    """Return what the live page shows of an iteration, without waiting for the device."""
-    height, width = iterate.size
-    return {
-        "scale": iterate.scale,
-        "width": width,
-        "height": height,
-        "step": iterate.step,
-        "steps": iterate.steps,
-        "done": False,
-        "fraction": iterate.done / sum(stage.work for stage in iterate.stages),
-        "seconds": iterate.seconds,
-        "seconds_left": left,
-    }
 
 
 def print_out(text: object) -> None:

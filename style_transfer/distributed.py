@@ -122,17 +122,18 @@ class Group:
         self.size = size
         self.device = device or torch.device("cpu")
         self.pulse = pulse
-        self.stop = self.save = False
-        self.stopped = self.saving = False
-        """What any rank wished for before the last `total`, the same on all: that the run end, that the state be kept."""
+        self.stop = self.save = self.skip = self.finish = False
+        self.stopped = self.saving = self.skipped = self.finished = False
+        """What any rank wished for before the last `total`, the same on all: that the run end, that the state be kept, that the
+        scale end, that the run end as if it were done."""
         self.sent = 0
         """Bytes that this rank has sent to others; a sum over all ranks counts as the ring algorithm does it."""
 
-    def wish(self, *, stop: bool, save: bool) -> None:
-        """Say whether this rank wants the run to end, or its state to be kept. One process alone has its wishes at once."""
-        self.stop, self.save = stop, save
+    def wish(self, *, stop: bool = False, save: bool = False, skip: bool = False, finish: bool = False) -> None:
+        """Say what this rank wants from now on. One process alone has its wishes at once."""
+        self.stop, self.save, self.skip, self.finish = stop, save, skip, finish
         if self.size == 1:
-            self.stopped, self.saving = stop, save
+            self.stopped, self.saving, self.skipped, self.finished = stop, save, skip, finish
 
     def bands(self, height: int, stride: int) -> tuple[Rows, ...]:
         """Return the rows that each rank owns of a picture, begun at multiples of `stride`."""
@@ -193,7 +194,7 @@ class Group:
             return dict(tensors)
         names = sorted(tensors)
         like = tensors[names[0]]
-        wishes = like.new_tensor([float(self.stop), float(self.save)])
+        wishes = like.new_tensor([float(wish) for wish in (self.stop, self.save, self.skip, self.finish)])
         flat = torch.cat([*(tensors[name].reshape(-1) for name in names), wishes]).to(self.device)
         with self._named_failures():
             dist.all_reduce(flat)
@@ -202,7 +203,7 @@ class Group:
         for name in names:
             found[name] = flat[at : at + tensors[name].numel()].view_as(tensors[name]).to(like.device)
             at += tensors[name].numel()
-        self.stopped, self.saving = (wished > 0 for wished in flat[-2:].tolist())
+        self.stopped, self.saving, self.skipped, self.finished = (wished > 0 for wished in flat[-4:].tolist())
         return found
 
     def counts(self, values: Sequence[int]) -> list[int]:

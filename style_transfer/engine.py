@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -277,8 +277,10 @@ def stylize(
     regions: Sequence[Region] = (),
     resume: State | None = None,
     fallback: Callable[[], State | None] | None = None,
-) -> Iterator[Iterate]:
+) -> Generator[Iterate, bool | None, None]:
     """Paint `content` in the manner of `styles`, coarse to fine, and yield an `Iterate` after each step.
+
+    `send(True)` in place of `next` ends the scale there and returns the first iterate of the next.
 
     Pictures are (1, 3, H, W), float, sRGB in [0, 1], of any size; content is enlarged where a scale asks for it, styles
     never are. `init` is the picture to start from, of any size, in place of `settings.init`. `networks` are what
@@ -509,7 +511,7 @@ def _run(
     state: State | None,
     fallback: Callable[[], State | None] | None,
     identity: Callable[[], dict[str, Any]],
-) -> Iterator[Iterate]:
+) -> Generator[Iterate, bool | None, None]:
     """Yield what `_paint` does; go back to the last good state, and on with smaller steps, when numbers are not finite."""
     start = time.perf_counter() - (state.seconds if state is not None else 0)
     halvings = state.halvings if state is not None else 0
@@ -517,16 +519,21 @@ def _run(
     begin, state = [state], None
     while True:
         try:
-            for iterate in _paint(
+            painting = _paint(
                 content, styles, settings, networks, init, stages, group, regions, origins, begin, halvings, start, identity
-            ):
-                yield iterate
+            )
+            ends: bool | None = None
+            while True:
+                try:
+                    iterate = painting.send(ends)
+                except StopIteration:
+                    return
+                ends = yield iterate
                 if fallback is None and (iterate.step % CHECK_STEPS == 0 or iterate.ends_scale):
                     latest = iterate.state()
                     plenty = settings.memory is None and memory.free_bytes(torch.device("cpu")) > 8 * latest.bytes
                     if group.broadcast(plenty) and iterate.finite():
                         good = latest.whole(group)
-            return
         except _NotFiniteError as error:
             where = str(error)
         halvings += 1
@@ -552,7 +559,7 @@ def _paint(
     halvings: int,
     start: float,
     identity: Callable[[], dict[str, Any]],
-) -> Iterator[Iterate]:
+) -> Generator[Iterate, bool | None, None]:
     """Yield the iterates from a state on; `begin` has one, or None, and is emptied, so that nobody keeps its tensors."""
     network, state = networks[0], begin.pop()
     course, optimizer = Course.of(settings), make_optimizer(settings, group, 0.5**halvings)
@@ -622,7 +629,7 @@ def _paint(
             guard.note(evaluation.loss)
             if (step % CHECK_STEPS == 0 or step == stage.steps) and not guard.finite(image, average):
                 raise _NotFiniteError(f"{size[1]}x{size[0]}, iteration {step} or a few before")
-            yield Iterate(
+            ends = yield Iterate(
                 stage=stage,
                 index=index,
                 stages=stages,
@@ -640,8 +647,10 @@ def _paint(
                 state=functools.partial(keep, step),
                 finite=functools.partial(guard.finite, image, average),
             )
-            if guard.failed:
+            if guard.failed or (ends and not guard.finite(image, average)):
                 raise _NotFiniteError(f"{size[1]}x{size[0]}, iteration {step} or before")
+            if ends:
+                break
 
 
 def _state(

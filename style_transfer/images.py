@@ -869,13 +869,25 @@ def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[
 
 
 def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
-    """Return (height, width, 3) pixels in [0, 1] as a JPEG (4:4:4, no profile) in memory, for a live view.
+    """Return (height, width, 3) pixels, uint8 or floats in [0, 1], as a JPEG (4:4:4, no profile) in memory, for a live view.
 
     A fourth channel, alpha, is shown on white.
     """
     if pixels.shape[2] == 4:
-        pixels = pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
-    return _encode_pillow(pixels, "JPEG", quality=quality, subsampling=0)
+        white = 255 if pixels.dtype == np.uint8 else 1
+        alpha = pixels[..., 3:] / np.float32(white)
+        shown = pixels[..., :3] * alpha + white * (1 - alpha)
+        pixels = np.rint(shown).astype(np.uint8) if white == 255 else shown
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels) if pixels.dtype == np.uint8 else to_pil(pixels)
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def encode_png(stream: BinaryIO, pixels: Array, *, dpi: float = 72) -> None:
+    """Write (height, width, 3 or 4) pixels in [0, 1] to a stream as a PNG with 16 bits per channel and an sRGB profile."""
+    _check_pixels(pixels)
+    _write_png(stream, pixels, dpi, {})
 
 
 def _check_pixels(pixels: Array) -> None:

@@ -16,6 +16,8 @@ PREFIX: Final = "STYLE_TRANSFER_"
 MAX_BYTES: Final = 1 << 20
 ON: Final = ("1", "true", "yes", "on")
 OFF: Final = ("0", "false", "no", "off")
+OTHERS: Final = (PREFIX + "TOKEN",)
+"""Variables of that prefix which are no options: the live page's token."""
 FLAG_ONLY: Final = ("dump_config",)
 NOT_IN_FILES: Final = ("config", *FLAG_ONLY)
 
@@ -36,7 +38,7 @@ def from_environment(known: Known, environment: Mapping[str, str]) -> dict[str, 
     names = {PREFIX + name.upper(): name for name in known if name not in FLAG_ONLY}
     found = {}
     for variable, text in sorted(environment.items()):
-        if not variable.startswith(PREFIX):
+        if not variable.startswith(PREFIX) or variable in OTHERS:
             continue
         if variable not in names:
             raise SettingsError(f"{variable}: there is no such option{near_miss(variable, names)}")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import os
+import queue
 import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -333,6 +336,114 @@ def test_the_live_page_serves_the_picture_while_painting(place: Path, capsys: py
         thread.join()
     assert isinstance(seen["image"], bytes) and seen["image"][:2] == b"\xff\xd8"
     assert "watch it at http://127.0.0.1:" in capsys.readouterr().err
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, view: Callable[[str, urllib.request.OpenerDirector], None]) -> threading.Thread:
+    """Return a thread that views the live page of the next run: `view(base address, opener)`; any error ends the run."""
+    from style_transfer.observers.web import WebObserver
+
+    addresses: queue.Queue[str] = queue.Queue()
+    start = WebObserver.start
+
+    def started(self: WebObserver) -> str:
+        addresses.put(start(self))
+        return self.address
+
+    def look() -> None:
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        try:
+            address = addresses.get(timeout=60)
+            opener.open(address, timeout=10).close()
+            view(address.split("?")[0], opener)
+        except BaseException:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise
+
+    monkeypatch.setattr(WebObserver, "start", started)
+    thread = threading.Thread(target=look)
+    thread.start()
+    return thread
+
+
+def page_state(base: str, opener: urllib.request.OpenerDirector, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Return the page's state as soon as it is as wanted."""
+    deadline = time.monotonic() + 60
+    while True:
+        with opener.open(base + "state.json", timeout=10) as answer:
+            state: dict[str, Any] = json.load(answer)
+        if holds(state):
+            return state
+        assert time.monotonic() < deadline, state
+        time.sleep(0.02)
+
+
+def press(base: str, opener: urllib.request.OpenerDirector, name: str) -> str:
+    """Press a button of the page and return the answer."""
+    with opener.open(urllib.request.Request(base + name, method="POST"), timeout=10) as answer:
+        return str(json.load(answer)["answer"])
+
+
+def test_the_live_page_steers_the_run(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    steps: list[int] = []
+
+    def view(base: str, opener: urllib.request.OpenerDirector) -> None:
+        page_state(base, opener, lambda state: state.get("step", 0) >= 2)
+        said.append(press(base, opener, "pause"))
+        for _ in range(2):
+            steps.append(page_state(base, opener, lambda state: state["phase"] == "paused")["step"])
+            time.sleep(0.3)
+        said.append(press(base, opener, "finish-scale"))
+        page_state(base, opener, lambda state: state["index"] == 1 and state["phase"] == "paused")
+        said.append(press(base, opener, "resume"))
+        page_state(base, opener, lambda state: state["step"] >= 3)
+        said.append(press(base, opener, "finish"))
+
+    thread = watch(monkeypatch, view)
+    argv = command("--web", "--port", "0", "-o", "o.png")
+    argv[argv.index("-ii") + 1] = argv[argv.index("-i") + 1] = "100000"
+    assert cli.main(argv) == 0
+    thread.join()
+    assert [text.split()[0] for text in said] == ["Paused", "Finished", "The", "Finished"], said
+    assert steps[0] == steps[1] >= 2
+    recipe = json.loads((place / "o.png.json").read_text())
+    assert recipe["finished"] is False and recipe["skipped"] == [{"scale": 1, "after": steps[0]}]
+    assert (recipe["width"], recipe["height"]) == (46, 37) and recipe["step"] >= 3
+    out, err = capsys.readouterr()
+    assert out == "o.png\n" and "finished at 46x37" in err
+
+
+def test_a_page_for_other_machines_comes_with_a_warning(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(command("--web", "--port", "0", "--host", "0.0.0.0")) == 0
+    assert "can be reached from other machines" in capsys.readouterr().err
+
+
+def test_finishing_the_last_scale_finishes_the_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def view(base: str, opener: urllib.request.OpenerDirector) -> None:
+        page_state(base, opener, lambda state: state.get("index", 0) == 1)
+        assert press(base, opener, "finish-scale").startswith("Finished this scale")
+
+    thread = watch(monkeypatch, view)
+    argv = command("--web", "--port", "0", "-o", "o.png")
+    argv[argv.index("-i") + 1] = "100000"
+    assert cli.main(argv) == 0
+    thread.join()
+    assert json.loads((place / "o.png.json").read_text())["skipped"][0]["scale"] == 2
+
+
+def test_the_page_shows_why_a_run_failed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from style_transfer.observers.web import WebObserver
+
+    reasons: list[str] = []
+    monkeypatch.setattr(WebObserver, "fail", lambda self, reason: reasons.append(reason))
+
+    def full(self: cli.Run, iterate: Iterate, *, finished: bool) -> None:
+        raise OutputError("out.png: the disk is full")
+
+    monkeypatch.setattr(cli.Run, "_write", full)
+    assert cli.main(command("--web", "--port", "0")) == 6
+    (reason,) = reasons
+    assert reason.startswith("out.png: the disk is full; mend that and go on")
 
 
 def test_the_python_api(place: Path) -> None:

@@ -85,6 +85,15 @@ def test_iterates_tell_where_they_are(make_network: MakeNetwork) -> None:
     assert seen[-1] == (46, (23, 46), 5, 5, True, 16 * 33 * 6 + 23 * 46 * 5)
 
 
+def test_a_scale_can_be_ended_by_its_caller(make_network: MakeNetwork) -> None:
+    iterates = engine.stylize(picture(1, 51, 60).float(), [picture(2, 70, 55).float()], Settings(**SHORT),
+                              networks=[make_network(dtype=torch.float32)])  # fmt: skip
+    seen = [(found.index, found.step) for found in (next(iterates), iterates.send(False), iterates.send(True), next(iterates))]
+    assert seen == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    with pytest.raises(StopIteration):
+        iterates.send(True)
+
+
 def test_the_gradient_is_the_losss(make_network: MakeNetwork) -> None:
     network = make_network(dtype=torch.float64)
     content, style = picture(1, 18, 20), picture(2, 20, 20)

@@ -12,9 +12,11 @@ from test_zoo import SMALL
 from torch import Tensor
 
 from style_transfer import cli
+from style_transfer.api import StyleTransfer, to_pixels
 from style_transfer.config import Settings
-from style_transfer.engine import first_picture, make_optimizer, stylize
+from style_transfer.engine import Iterate, first_picture, make_optimizer, stylize
 from style_transfer.errors import SettingsError
+from style_transfer.images import to_pil
 from style_transfer.networks import fitted
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective
@@ -199,3 +201,13 @@ def test_neural_style_starts_from_the_networks_gray_and_steps_as_torch_does() ->
         optimizer.step(image)
         torchs.step(closure)
         assert torch.allclose(256 * image, caffe.detach(), rtol=1e-7)
+
+
+def test_a_preset_in_python() -> None:
+    painter = StyleTransfer(devices=["cpu"], preset="neural-style", network="compact")
+    seen: list[Iterate] = []
+    content, style = (to_pil(to_pixels(x)) for x in (CONTENT, STYLES[0]))
+    painter.stylize(content, style, end_scale=40, initial_iterations=2, callback=seen.append)
+    assert [iterate.size for iterate in seen] == [(33, 40)] * 2 and painter.settings.init == "network_mean"
+    with pytest.raises(SettingsError, match="preset belongs to StyleTransfer"):
+        painter.stylize(content, style, preset="fzliu")

@@ -44,6 +44,10 @@ class TimeLeft:
         self._began = began
         self._first, self._first_step = 0.0, 0
         self._paces: dict[int, float] = {}
+        self.pace = 0.0
+        """Seconds per step at the current scale."""
+        self.scale_left = 0.0
+        """Seconds that the current scale still takes."""
 
     def update(self, index: int, step: int, seconds: float) -> float:
         """Return the seconds left after step `step` of stage `index`, `seconds` after the start. Call it at every step.
@@ -57,8 +61,8 @@ class TimeLeft:
         else:
             self._paces[index] = (seconds - self._first) / (step - self._first_step)
         self._began, self._step = seconds, step
-        left = (stage.steps - step) * self._paces[index]
-        return left + sum(later.steps * self._pace(later) for later in self.stages[index + 1 :])
+        self.pace, self.scale_left = self._paces[index], (stage.steps - step) * self._paces[index]
+        return self.scale_left + sum(later.steps * self._pace(later) for later in self.stages[index + 1 :])
 
     def _pace(self, later: Stage) -> float:
         """Return the predicted seconds per step of a later stage."""

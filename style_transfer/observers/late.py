@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -19,6 +19,8 @@ class Reading:
     """Scalars on one device, on their way to the host in one transfer."""
 
     def __init__(self, scalars: Mapping[str, Tensor]) -> None:
+        import torch
+
         self.names = tuple(scalars)
         values = torch.stack([value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32)
                               for value in scalars.values()])  # fmt: skip
