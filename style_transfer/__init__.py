@@ -14,14 +14,25 @@ if TYPE_CHECKING:
     from .api import StyleTransfer
     from .config import Settings
     from .engine import Iterate, stylize
-    from .errors import DeviceError, ImageError, OutputError, SettingsError, StyleTransferError, WeightsError
+    from .errors import (
+        CheckpointError,
+        DeviceError,
+        ImageError,
+        NumericError,
+        OutputError,
+        SettingsError,
+        StyleTransferError,
+        WeightsError,
+    )
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CheckpointError": "errors",
     "DeviceError": "errors",
     "ImageError": "errors",
     "Iterate": "engine",
+    "NumericError": "errors",
     "OutputError": "errors",
     "Settings": "config",
     "SettingsError": "errors",
@@ -32,9 +43,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckpointError",
     "DeviceError",
     "ImageError",
     "Iterate",
+    "NumericError",
     "OutputError",
     "Settings",
     "SettingsError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import dataclasses
@@ -268,11 +269,12 @@ class Interrupt:
     """
 
     NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-    PATIENCE = 1.0
+    PATIENCE = 1.5
 
     def __init__(self, echo: float = 0.15) -> None:
         self.echo = echo
         self.first: int | None = None
+        self.second = False
         self._when = 0.0
         self._left = threading.Event()
 
@@ -294,17 +296,23 @@ class Interrupt:
         return now - self._when > self.echo and number != getattr(signal, "SIGHUP", None)
 
     def _handle(self, number: int, frame: object) -> None:
-        if self._again(number):
+        """Runs when the main thread comes to it, which may be long after the signal: it does not count, the other thread does."""
+        if self.second:
             raise KeyboardInterrupt
+        if self.first is None:
+            self.first, self._when = number, time.monotonic()
 
     def _backstop(self, signals: socket.socket) -> None:
-        """End the process if the main thread, deep in some computation, does not take notice of a second signal."""
+        """Count signals as they come; end the process if the main thread, deep in some computation, does not heed a second."""
         while data := signals.recv(16):
             for number in data:
-                if self._again(number) and not self._left.wait(self.PATIENCE):
-                    with contextlib.suppress(OSError):
-                        os.write(2, b"\nstyle_transfer: stopped at once\n")
-                    os._exit(self.exit_code)
+                if self._again(number) and not self._left.is_set():
+                    self.second = True
+                    _thread.interrupt_main()
+                    if not self._left.wait(self.PATIENCE):
+                        with contextlib.suppress(OSError):
+                            os.write(2, b"\nstyle_transfer: stopped at once\n")
+                        os._exit(self.exit_code)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -365,6 +373,7 @@ class Run:
         self.pattern: str | None = None
         self.loaded: Sequence[Network] | None = None
         self.weights: Weights | None = None
+        self.keeper: Keeper | None = None
         self.page: WebObserver | None = None
         self.last = True
         self.interrupt = Interrupt(1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.15)
@@ -584,7 +593,7 @@ class Run:
         self.recipe = self._recipe(loaded, job.stages)
         settings = self.settings if job.init is None else dataclasses.replace(self.settings, init="content")
         state = None if self.found is None else self.found.state
-        keeper = self._keeper()
+        keeper = self.keeper = self._keeper()
         try:
             iterates = stylize(
                 job.content, job.styles, settings, networks=loaded, init=job.init, group=self.group,
@@ -924,7 +933,7 @@ class Run:
                     if page is not None:
                         page.update(iterate, clock, left, functools.partial(self._page_pixels, iterate), held)
                         held += page.hold(lambda: interrupt.asked)
-                    if iterate.halvings > halvings:
+                    if iterate.halvings > halvings and not self.group.rank:
                         halvings = iterate.halvings
                         observer.say(
                             "style_transfer: note: loss or picture were not finite; going on from "
@@ -966,7 +975,8 @@ class Run:
         except StyleTransferError as error:
             if keeper is not None:
                 if isinstance(error, NumericError) and not self.group.rank and (state := keeper.last()) is not None:
-                    self._save_state(state, job, finished=False)
+                    with contextlib.suppress(OutputError):
+                        self._save_state(state, job, finished=False)
                 keeper.close()
             if page is not None:
                 page.fail(str(error))
@@ -1046,7 +1056,8 @@ class Run:
         if self.settings.memory is not None:
             return 0
         cpu = torch.device("cpu")
-        again = max(0, iterate.memory - memory.used_bytes(cpu)) if iterate.average.value().device == cpu else 0
+        home = iterate.average.sum
+        again = max(0, iterate.memory - memory.used_bytes(cpu)) if home is None or home.device == cpu else 0
         return int(0.5 * (memory.free_bytes(cpu) - again))
 
     def _write_if_possible(self, iterate: Iterate, observer: Observer) -> None:
@@ -1099,6 +1110,7 @@ class Run:
             "parts": {name: float(part) for name, part in iterate.parts.items()},
             "seconds": round(iterate.seconds, 2),
             "memory_bytes": iterate.memory,
+            "checkpoint_seconds": round(self.keeper.cost, 3) if self.keeper is not None else 0,
         }
         pixels = self.finish(pixels)
         about = self._save(pixels, self._progress(iterate.size, iterate.step, iterate.steps), report)
@@ -1148,7 +1160,7 @@ def same_file(a: Path, b: Path) -> bool:
     """Say whether two paths lead to one file, by name or by a link."""
     try:
         return a.resolve() == b.resolve() or a.samefile(b)
-    except (OSError, ValueError):
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of links
         return False
 
 
@@ -1169,6 +1181,15 @@ def print_out(text: object) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
+def ran_out(error: BaseException) -> bool:
+    """Say whether an exception means that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    from . import memory
+
+    return memory.ran_out(error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     for name in ("stdout", "stderr"):
@@ -1178,16 +1199,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = Run(sys.argv[1:] if argv is None else argv)
         return run()
-    except (StyleTransferError, KeyboardInterrupt) as error:
-        text = "stopped" if isinstance(error, KeyboardInterrupt) else str(error)
+    except (StyleTransferError, KeyboardInterrupt, MemoryError, RuntimeError) as error:
+        problem: BaseException = error
+        if not isinstance(error, StyleTransferError | KeyboardInterrupt):
+            if not ran_out(error):
+                raise
+            problem = MemoryLimitError("memory ran out; take smaller pictures or a smaller --end-scale, or free some memory")
+        interrupted = isinstance(problem, KeyboardInterrupt)
+        text = "stopped" if interrupted else str(problem)
         if run is not None and run.saved is not None:
             height, width = run.saved
             text += f"; {run.output} has the picture at {width}x{height}"
-        elif isinstance(error, KeyboardInterrupt):
+        elif interrupted:
             text += "; nothing was written"
-        if os.environ.get("RANK", "0") == "0" or isinstance(error, DistributedError):
+        if os.environ.get("RANK", "0") == "0" or isinstance(problem, DistributedError):
             with contextlib.suppress(OSError, ValueError):
                 print(f"style_transfer: {one_line(text)}", file=sys.stderr, flush=True)
-        if isinstance(error, KeyboardInterrupt) and run is not None:
+        if interrupted and run is not None:
             return run.interrupt.exit_code
-        return exit_code(error)
+        return exit_code(problem)

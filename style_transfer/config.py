@@ -96,7 +96,9 @@ class Option:
         if isinstance(given, bool) or not isinstance(given, numbers.Real):  # NumPy's numbers are
             raise SettingsError(f"{name} must be a number, not {given!r}")
         value = int(given) if isinstance(given, numbers.Integral) else float(given)
-        if not math.isfinite(value):
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise SettingsError(f"{name} is a number of more than 18 digits")
+        if isinstance(value, float) and not math.isfinite(value):
             raise SettingsError(f"{name} must be finite, not {value}")
         if whole and value != int(value):
             raise SettingsError(f"{name} must be a whole number, not {value!r}")

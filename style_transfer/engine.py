@@ -21,7 +21,7 @@ from .checkpoint import State, differences, digest, joint
 from .config import INITS, Settings, parse_bytes
 from .devices import resolve
 from .distributed import LOCAL, Group, Rows
-from .errors import CheckpointError, ImageError, MemoryLimitError, NumericError, SettingsError
+from .errors import CheckpointError, DeviceError, ImageError, MemoryLimitError, NumericError, SettingsError
 from .masks import Region, check_settings, coverage
 from .networks import layout, load
 from .networks.graph import Network
@@ -290,7 +290,7 @@ def stylize(
     `ImageError`, `WeightsError` or `DeviceError`. Later, `MemoryLimitError` may come when even small tiles do not fit.
 
     With `resume`, a whole state (given on rank 0), the run goes on from there, on a CPU to the same bits. Raises
-    `CheckpointError` if it is of another run, with a list of what differs.
+    `CheckpointError` if it is of another run, with a list of what differs. `DeviceError` may come when a device fails.
 
     When loss or picture are not finite, the run goes back to the last good state and goes on with half the step size, three
     times at most; then `NumericError` is raised. `fallback()`, called on rank 0, returns the last good state, whole, or None for
@@ -536,6 +536,11 @@ def _run(
                         good = latest.whole(group)
         except _NotFiniteError as error:
             where = str(error)
+        except torch.AcceleratorError as error:
+            raise DeviceError(
+                f"{networks[0].devices[0]} failed ({str(error).splitlines()[0][:200]}), and what was on it is lost; go on from a "
+                "checkpoint, and see style_transfer --doctor"
+            ) from error
         halvings += 1
         if halvings > HALVINGS:
             raise NumericError(

@@ -53,6 +53,15 @@ def test_slow_preparation_of_a_scale_does_not_spoil_the_pace() -> None:
     assert left.update(0, 2, 101.0) == pytest.approx(38)
 
 
+def test_a_run_that_begins_in_the_middle_or_goes_back_has_an_honest_time_left() -> None:
+    left = TimeLeft(STAGES, began=50.0)
+    left.update(1, 7, 53.0)
+    assert left.update(1, 8, 55.0) == pytest.approx(12 * 2 + 20 * 2 * 9 / 4 + 20 * 2 * 16 / 4)
+    left.update(1, 3, 56.0)  # back after numbers that were not finite
+    left.update(1, 4, 57.0)
+    assert left.update(1, 5, 58.0) == pytest.approx(15 + 20 * 9 / 4 + 20 * 16 / 4)
+
+
 def test_a_line_per_scale_when_the_error_stream_is_no_terminal() -> None:
     stream = io.StringIO()
     bar = Bar(100, stream)

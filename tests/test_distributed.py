@@ -78,6 +78,58 @@ def test_ranks_give_the_picture_of_one_process(size: int, tmp_path: Path) -> Non
         assert rows < 144 // size + 32  # no process holds the whole
 
 
+RESUMER = """
+import json, sys, torch
+import conftest
+from style_transfer import checkpoint
+from style_transfer.config import Settings
+from style_transfer.distributed import LOCAL, joined
+from style_transfer.engine import stylize
+from style_transfer.networks.graph import Network
+
+found = []
+with joined() as group:
+    network = Network(conftest.TINY, conftest.tiny_weights(), dtype=torch.float32)
+    content, style = conftest.picture(1, 144, 101, torch.float32), conftest.picture(2, 80, 70, torch.float32)
+    for about in (dict(), dict(optimizer="lbfgs")):
+        settings = Settings(min_scale=72, end_scale="102", initial_iterations=4, iterations=5, **about)
+        go = lambda **more: stylize(content, [style], settings, networks=[network], group=group, **more)
+        straight = [iterate.image() for iterate in go()]
+        for stop, beside in ((2, True), (4, False), (7, True)):
+            keeper = checkpoint.Keeper(checkpoint.Path(sys.argv[1]), 0)
+            for number, iterate in enumerate(go(), 1):
+                if number == stop:
+                    assert iterate.finite()
+                    keeper.keep(iterate.state(), group, 10**9 if beside else 0)
+                    break
+            keeper.close()
+            state = None
+            if group.rank == 0:
+                state = checkpoint.load(sys.argv[1])
+                alone = [i.image() for i in stylize(content, [style], settings, networks=[network], resume=state)]
+            resumed = [iterate.image() for iterate in go(resume=state)]
+            if group.rank == 0:
+                same = len(resumed) == len(straight) - stop
+                same = same and all(torch.equal(a, b) for a, b in zip(resumed, straight[stop:], strict=True))
+                found.append((same, float((alone[-1] - straight[-1]).abs().mean())))
+    if group.rank == 0:
+        print(json.dumps(found))
+"""
+
+
+def test_ranks_go_on_from_a_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+    """In the middle of scales and between them; and one process goes on from what several kept."""
+    script = tmp_path / "worker.py"
+    script.write_text(RESUMER)
+    argv = [*TORCHRUN, "2", str(script), str(tmp_path / "kept")]
+    done = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert len(found) == 6
+    for same, distance in found:
+        assert same and distance < 1e-3
+
+
 def test_one_process_alone_gets_its_own_rows() -> None:
     x = torch.arange(24.0).reshape(1, 1, 6, 4)
     group = Group()

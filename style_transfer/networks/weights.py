@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import pickle
 import queue
 import socket
 import threading
@@ -91,7 +90,7 @@ def _read_safetensors(path: Path) -> State:
 
     try:
         return load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"--weights {shown(path)} is damaged: {_first_line(error)}") from error
 
 
@@ -120,8 +119,9 @@ def _read_pickle(path: Path) -> State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on pickle protocols, no concern of the user's
             state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError,
-            NotImplementedError) as error:  # fmt: skip
+    except (WeightsError, MemoryError):
+        raise
+    except Exception as error:  # unpickling raises whatever it likes on damaged files
         raise WeightsError(
             f"--weights {shown(path)} is damaged, or holds more than tensors, which is refused; "
             "take a file that holds a state dictionary only"

@@ -1,0 +1,210 @@
+"""Feed damaged files to everything that parses: each must be read or refused with one of our errors, in bounded time and memory.
+
+    python tests/fuzz.py TARGET SECONDS [SEED]     random damage to good files, without any other tool
+    python tests/fuzz.py TARGET --atheris [...]    guided by coverage, if atheris is installed; further words go to it
+
+TARGET is one of `TARGETS`. A file that breaks something is left as crash-TARGET in the working folder, for tests/corpus.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import random
+import shutil
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import conftest
+import numpy as np
+import torch
+from safetensors.torch import save as save_tensors
+
+from style_transfer import checkpoint, images
+from style_transfer.distributed import LOCAL
+from style_transfer.errors import StyleTransferError
+from style_transfer.networks import weights
+from style_transfer.sweep import UNLIMITED
+
+MAX_SECONDS = 10.0
+MAX_BYTES = 200_000_000
+MAX_PIXELS = 1_000_000
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+
+def read_picture(data: bytes, suffix: str) -> None:
+    path = FOLDER / f"x{suffix}"
+    path.write_bytes(data)
+    images.load(path, max_pixels=MAX_PIXELS)
+
+
+def read_metadata(data: bytes, suffix: str) -> None:
+    path = FOLDER / f"m{suffix}"
+    path.write_bytes(data)
+    images.read_metadata(path)
+
+
+def read_weights(data: bytes, suffix: str) -> None:
+    path = FOLDER / f"w{suffix}"
+    path.write_bytes(data)
+    weights.check(weights.read(path), conftest.TINY, "x")
+
+
+def read_checkpoint(data: bytes, suffix: str) -> None:
+    path = FOLDER / "c"
+    path.write_bytes(data)
+    checkpoint.load(path)
+
+
+Sample = tuple[bytes, str]
+
+
+def pictures() -> list[Sample]:
+    """Return good files of every kind that is read."""
+    pixels = np.random.default_rng(0).random((40, 30, 3), np.float32)
+    found = []
+    for suffix in images.WRITERS:
+        path = FOLDER / f"good{suffix}"
+        images.save(path, pixels, metadata={"Software": "x", "Recipe": "{}"})
+        found.append((path.read_bytes(), suffix))
+    for kind in ("PNG", "GIF", "BMP", "PPM", "TGA", "JPEG2000", "TIFF", "AVIF"):
+        stream = io.BytesIO()
+        images.to_pil(pixels).save(stream, kind)
+        found.append((stream.getvalue(), ".tga" if kind == "TGA" else ".png"))
+    stream = io.BytesIO()
+    images.to_pil(pixels).convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
+    return [*found, (stream.getvalue(), ".tif")]
+
+
+def weight_files() -> list[Sample]:
+    state = {key: value.float() for key, value in conftest.tiny_weights().items()}
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return [(save_tensors(state), ".safetensors"), (stream.getvalue(), ".pth")]
+
+
+def checkpoints() -> list[Sample]:
+    identity = {"settings": {"init": "content"}, "content": "x", "styles": ["y"], "init": None, "network": "n", "weights": ""}
+    tensors = {name: torch.rand(1, 3, 8, 9) for name in ("image", "average", "first", "second")}
+    state = checkpoint.State(
+        index=0, step=1, size=(8, 9), tensors=tensors, numbers={"missing": 0.5, "steps": 1}, halvings=0, seconds=1.0,
+        limits=UNLIMITED, identity=identity, made={}, bands=((0, 8),),
+    ).whole(LOCAL)  # fmt: skip
+    checkpoint.save(FOLDER / "good", state)
+    return [((FOLDER / "good").read_bytes(), "")]
+
+
+TARGETS: dict[str, tuple[Callable[[bytes, str], None], Callable[[], list[Sample]]]] = {
+    "picture": (read_picture, pictures),
+    "metadata": (read_metadata, lambda: pictures()[:6]),
+    "weights": (read_weights, weight_files),
+    "checkpoint": (read_checkpoint, checkpoints),
+}
+
+WORDS = [
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\x80\0\0\0",
+    b"\0\0\0\1",
+    b"[" * 64,
+    b"-1",
+    b"1e999",
+    b"null",
+    b'"',
+]
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """Return a file with one to four damages, most of them near its start, where headers are."""
+    found = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = min(len(found) - 1, int(chance.expovariate(1 / 200))) if chance.random() < 0.7 else chance.randrange(len(found))
+        kind = chance.randrange(6)
+        if kind == 0:
+            found[at] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            found[at] = chance.randrange(256)
+        elif kind == 2:
+            word = chance.choice(WORDS)
+            found[at : at + len(word)] = word
+        elif kind == 3:
+            del found[max(1, at) :]
+        elif kind == 4:
+            del found[at : at + chance.randint(1, 9)]
+        else:
+            found[at:at] = found[at : at + chance.randint(1, 99)]
+        if not found:
+            found = bytearray(b"\0")
+    return bytes(found)
+
+
+def attempt(target: str, data: bytes, suffix: str) -> None:
+    """Read a file; raise AssertionError if that takes too much, and let pass whatever is not ours."""
+    read, _ = TARGETS[target]
+    began = time.process_time()
+    if tracemalloc.is_tracing():
+        tracemalloc.reset_peak()
+    try:
+        read(data, suffix)
+    except StyleTransferError as error:
+        assert "\n" not in str(error), f"not one line: {error!r}"
+    took = time.process_time() - began
+    assert took < MAX_SECONDS, f"took {took:.1f} s"
+    if tracemalloc.is_tracing():
+        assert tracemalloc.get_traced_memory()[1] < MAX_BYTES, "took too much memory"
+
+
+def fuzz(target: str, seconds: float, seed: int = 0) -> int:
+    """Damage good files at random for some time; return how many were tried."""
+    chance = random.Random(seed)
+    samples = TARGETS[target][1]()
+    for data, suffix in samples:
+        TARGETS[target][0](data, suffix)  # they are good
+    tried, deadline = 0, time.monotonic() + seconds
+    tracemalloc.start()
+    try:
+        while time.monotonic() < deadline:
+            data, suffix = chance.choice(samples)
+            bad = damaged(data, chance)
+            try:
+                attempt(target, bad, suffix)
+            except BaseException:
+                Path(f"crash-{target}{suffix}").write_bytes(bad)
+                raise
+            tried += 1
+    finally:
+        tracemalloc.stop()
+    return tried
+
+
+def guided(target: str, arguments: list[str]) -> None:
+    import atheris
+
+    samples = TARGETS[target][1]()
+    suffixes = sorted({suffix for _, suffix in samples})
+    corpus = FOLDER / "corpus"
+    corpus.mkdir()
+    for number, (data, suffix) in enumerate(samples):
+        (corpus / str(number)).write_bytes(bytes([suffixes.index(suffix)]) + data)
+
+    def one(data: bytes) -> None:
+        if data:
+            attempt(target, data[1:], suffixes[data[0] % len(suffixes)])
+
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], *arguments, str(corpus)], one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    name, *rest = sys.argv[1:]
+    if rest[:1] == ["--atheris"]:
+        guided(name, rest[1:])
+    else:
+        print(f"{fuzz(name, float(rest[0]), int(rest[1]) if len(rest) > 1 else 0)} files")
