@@ -145,6 +145,7 @@ def iterate_pattern(pattern: str) -> str:
 
 def check_iterates(pattern: str, tasks: Sequence[Task]) -> None:
     """Raise `SettingsError` where the numbered pictures of two tasks would have the same names, or a field is unknown."""
+    pattern = iterate_pattern(pattern)
     names: dict[Path, Task] = {}
     for task in tasks:
         values = task.names | dict.fromkeys(("number", "iteration", "scale", "step"), 1)

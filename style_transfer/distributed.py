@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from .errors import DistributedError
+from .errors import EXIT_CODES, DistributedError
 from .tiling import share_rows
 
 Rows = tuple[int, int]
@@ -254,11 +254,11 @@ LOCAL = Group()
 
 
 @contextmanager
-def joined(devices: Sequence[str] | None = None, exit_code: int = 9) -> Iterator[Group]:
+def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
     """Join the processes that torchrun started, as its variables say; without them, be alone.
 
     The processes of a machine take turns in `devices`; left out, each works on the GPU of its local rank, or on the CPU if there
-    are none. When a rank falls silent, the others end at once with `exit_code` and one line on standard error.
+    are none. When a rank falls silent, the others end at once with an exit code and one line on standard error.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -270,7 +270,7 @@ def joined(devices: Sequence[str] | None = None, exit_code: int = 9) -> Iterator
         message = f"style_transfer: {who}, silent for {SILENCE_SECONDS} s; rank {rank} ends, and what was saved stays\n"
         sys.stderr.write(message)
         sys.stderr.flush()
-        os._exit(exit_code)  # the main thread waits in a call that nothing interrupts
+        os._exit(EXIT_CODES[DistributedError])  # the main thread waits in a call that nothing interrupts
 
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     known = devices or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]

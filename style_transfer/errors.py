@@ -12,13 +12,14 @@
     └── OutputError        the result cannot be written
 
 Every message is one line that names the setting or file, the offending value and the way out.
-The command line turns each class into an exit code (`cli.EXIT_CODES`).
+The command line turns each class into an exit code (`EXIT_CODES`).
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 
 class StyleTransferError(Exception):
@@ -59,6 +60,26 @@ class MemoryLimitError(StyleTransferError):
 
 class OutputError(StyleTransferError):
     """The result cannot be written where it should go."""
+
+
+EXIT_CODES: Final[dict[type[BaseException], int]] = {
+    SettingsError: 2,
+    CheckpointError: 2,
+    ImageError: 3,
+    WeightsError: 4,
+    MemoryLimitError: 5,
+    OutputError: 6,
+    NumericError: 7,
+    DeviceError: 8,
+    DistributedError: 9,
+    KeyboardInterrupt: 130,
+}
+"""The exit code of the command line for each class of error. 0 is success, 1 a bug."""
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error of ours, or of Ctrl-C."""
+    return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

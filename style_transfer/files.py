@@ -28,9 +28,17 @@ TEMPORARY = ".style_transfer-*.tmp"
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """Return `path` for a message: control and other unprintable characters are escaped."""
+    """Return a path or a text for one line of a message: what cannot be printed is escaped, and cannot write to the terminal."""
     text = os.fspath(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Say whether two paths lead to one file, by name or by a link."""
+    try:
+        return a.resolve() == b.resolve() or a.samefile(b)
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of links
+        return False
 
 
 def reason(error: BaseException) -> str:

@@ -82,6 +82,11 @@ class Picture:
     notes: tuple[str, ...] = ()
     alpha: npt.NDArray[np.float32] | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
 
 @dataclass
 class _Raw:

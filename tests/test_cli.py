@@ -29,6 +29,9 @@ from style_transfer.config import Settings
 from style_transfer.engine import Iterate
 from style_transfer.errors import OutputError, SettingsError
 from style_transfer.networks import weights
+from style_transfer.options import Options, parse
+from style_transfer.output import LIBRARIES
+from style_transfer.painting import Painting
 
 SMALL = ["-ms", "32", "-s", "46", "-ii", "4", "-i", "3"]
 
@@ -84,7 +87,7 @@ def test_without_a_network_the_built_in_one_works_and_says_so(
 
 
 def test_a_command_of_style_transfer_pytorch_parses_unchanged() -> None:
-    content, styles, settings, options = cli.parse(
+    content, styles, settings, options = parse(
         "c.jpg a.jpg b.jpg -o x.tif -sw 1 2 --devices cuda:0 cuda:1 -r 3 -cw 0.02 -tw 1.5 --optimizer lbfgs -ms 64 -s 1024+ "
         "-i 100 -ii 200 --save-every 10 -ss 0.01 -ad 0.9 --init style_stats --style-scale-fac 1.5 --style-size 300 "
         "--pooling max --proof p.icc --web --host 0.0.0.0 --port 9000 --browser firefox".split()
@@ -95,13 +98,13 @@ def test_a_command_of_style_transfer_pytorch_parses_unchanged() -> None:
         min_scale=64, end_scale="1024+", iterations=100, initial_iterations=200, step_size=0.01, avg_decay=0.9,
         init="style_stats", style_scale_fac=1.5, style_size=300, pooling="max",
     )  # fmt: skip
-    assert options == cli.Options(
+    assert options == Options(
         output="x.tif", save_every=10, proof="p.icc", web=True, host="0.0.0.0", port=9000, browser="firefox"
     )
 
 
 def test_long_names_and_the_lone_browser_flag_parse() -> None:
-    _, _, settings, options = cli.parse(
+    _, _, settings, options = parse(
         "c s --output o.png --style-weights 1 --random-seed 1 --content-weight 1 --tv-weight 1 --min-scale 9 --end-scale 99 "
         "--iterations 1 --initial-iterations 1 --step-size 1 --avg-decay 0 --browser".split()
     )
@@ -109,9 +112,9 @@ def test_long_names_and_the_lone_browser_flag_parse() -> None:
 
 
 def test_defaults_of_the_options() -> None:
-    _, _, settings, options = cli.parse(["c", "s"])
+    _, _, settings, options = parse(["c", "s"])
     assert settings == Settings()
-    assert options == cli.Options()
+    assert options == Options()
     assert (options.output, options.save_every, options.host, options.port) == ("out.png", 50, "127.0.0.1", 8080)
 
 
@@ -437,10 +440,10 @@ def test_the_page_shows_why_a_run_failed(place: Path, monkeypatch: pytest.Monkey
     reasons: list[str] = []
     monkeypatch.setattr(WebObserver, "fail", lambda self, reason: reasons.append(reason))
 
-    def full(self: cli.Run, iterate: Iterate, *, finished: bool) -> None:
+    def full(self: Painting, iterate: Iterate, *, finished: bool) -> None:
         raise OutputError("out.png: the disk is full")
 
-    monkeypatch.setattr(cli.Run, "_write", full)
+    monkeypatch.setattr(Painting, "_write", full)
     assert cli.main(command("--web", "--port", "0")) == 6
     (reason,) = reasons
     assert reason.startswith("out.png: the disk is full; mend that and go on")
@@ -587,7 +590,7 @@ def test_the_recipe_has_threads_and_versions(place: Path) -> None:
     assert cli.main(command("-o", "o.png")) == 0
     recipe = json.loads((place / "o.png.json").read_text())
     assert recipe["threads"] == torch.get_num_threads()
-    assert set(recipe["versions"]) == {"python", *cli.LIBRARIES}
+    assert set(recipe["versions"]) == {"python", *LIBRARIES}
 
 
 def test_replacing_a_picture_keeps_its_mode(place: Path) -> None:

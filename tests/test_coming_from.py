@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from style_transfer import cli
 from style_transfer.networks import layout
+from style_transfer.options import parse
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "coming-from.md"
 
@@ -50,7 +50,7 @@ def test_every_row_can_be_given_as_it_stands(row: tuple[str, str, str]) -> None:
     if here == "—":
         return
     given = shlex.split(here.strip("`"))
-    _, styles, settings, _ = cli.parse(["content.jpg", "style.jpg", *given])
+    _, styles, settings, _ = parse(["content.jpg", "style.jpg", *given])
     assert styles == ["style.jpg"]
     spec = layout(settings)
     spec.check_layers(settings)

@@ -25,6 +25,7 @@ from style_transfer.config import Settings, flag_name, options_of
 from style_transfer.engine import Iterate
 from style_transfer.errors import DeviceError, ImageError
 from style_transfer.objective import Evaluation, Objective
+from style_transfer.options import Options
 
 HERE = Path(__file__).parent
 
@@ -262,7 +263,7 @@ def test_row_42_no_style_and_a_hundred(place: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["c.png", *["s.png"] * 100, *command()[2:]]) == 0
 
 
-NUMBERS = [(cls, name, about) for cls in (Settings, cli.Options) for name, (_, about) in options_of(cls).items()
+NUMBERS = [(cls, name, about) for cls in (Settings, Options) for name, (_, about) in options_of(cls).items()
            if about.kind in (int, float) and not about.flag]  # fmt: skip
 
 

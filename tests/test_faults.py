@@ -27,6 +27,7 @@ from style_transfer import checkpoint, cli, engine, files, images, networks
 from style_transfer.api import to_tensor
 from style_transfer.config import Settings
 from style_transfer.engine import Iterate
+from style_transfer.interrupt import Interrupt
 from style_transfer.objective import Evaluation, Objective
 
 HERE = Path(__file__).parent
@@ -151,7 +152,7 @@ def test_signals_that_were_ignored_from_the_start_stay_so(place: Path) -> None:
 
 
 def test_an_echo_of_a_signal_is_not_a_second_one_and_a_hangup_never_is() -> None:
-    interrupt = cli.Interrupt(echo=0.1)
+    interrupt = Interrupt(echo=0.1)
     assert not interrupt._again(signal.SIGTERM) and not interrupt._again(signal.SIGTERM)
     time.sleep(0.15)
     assert not interrupt._again(signal.SIGHUP)

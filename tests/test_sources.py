@@ -12,6 +12,7 @@ import pytest
 from style_transfer import cli, sources
 from style_transfer.config import Settings
 from style_transfer.errors import SettingsError
+from style_transfer.options import Options, parse
 
 PICTURES = ["c.png", "s.png"]
 
@@ -24,8 +25,8 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def parsed(*argv: str) -> tuple[Settings, cli.Options]:
-    return cli.parse([*PICTURES, *argv])[2:]
+def parsed(*argv: str) -> tuple[Settings, Options]:
+    return parse([*PICTURES, *argv])[2:]
 
 
 def test_flags_win_over_the_environment_over_the_file_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +50,7 @@ def test_values_of_every_kind_in_a_file() -> None:
         'style-weights = [1, 0.5]\nend-scale = 512\ntile = 300\nquiet = true\nstyle_layers = ["relu1_1"]\nmemory = "6GB"\n'
         "style_layer_weights = 2\nstep_size = 1\n"
     )
-    _, _, settings, options = cli.parse(["c.png", "s.png", "t.png", "--config", "o.toml"])
+    _, _, settings, options = parse(["c.png", "s.png", "t.png", "--config", "o.toml"])
     assert settings == Settings(
         style_weights=(1, 0.5), end_scale="512", tile="300", style_layers=("relu1_1",), style_layer_weights=(2,), memory="6GB",
         step_size=1,
@@ -63,7 +64,7 @@ def test_values_of_every_kind_in_the_environment(monkeypatch: pytest.MonkeyPatch
         "END_SCALE": "99", "PROOF": "",
     }.items():  # fmt: skip
         monkeypatch.setenv(f"STYLE_TRANSFER_{name}", text)
-    _, _, settings, options = cli.parse(["c.png", "s.png", "t.png"])
+    _, _, settings, options = parse(["c.png", "s.png", "t.png"])
     assert settings == Settings(style_weights=(1, 0.5), iterations="auto", step_size=0.5, devices=("cpu", "cpu"), end_scale="99")
     assert (options.quiet, options.json, options.proof) == (True, False, None)
 
@@ -109,7 +110,7 @@ def test_what_is_wrong_in_a_file_is_one_line_with_a_way_out(text: str, words: li
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     for path, word in (("none.toml", "no such file"), (".", "is not a file"), ("", "must not be empty")):
         with pytest.raises(SettingsError, match=word):
-            cli.parse([*PICTURES, "--config", path])
+            parse([*PICTURES, "--config", path])
     Path("big.toml").write_bytes(b"#" * (sources.MAX_BYTES + 1))
     with pytest.raises(SettingsError, match="larger than"):
         parsed("--config", "big.toml")
@@ -141,7 +142,7 @@ def test_what_is_dumped_is_read_again(capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     Path("o.toml").write_text(text, encoding="utf-8")
     # each makes all that is named a style
-    mine, theirs = cli.parse([*PICTURES, *argv]), cli.parse([*PICTURES, "--config", "o.toml"])
+    mine, theirs = parse([*PICTURES, *argv]), parse([*PICTURES, "--config", "o.toml"])
     assert mine[:3] == theirs[:3]
     assert dataclasses.replace(theirs[3], config=None) == mine[3]
     assert cli.main([*PICTURES, "--config", "o.toml", "--no-grid", "--dump-config"]) == 0
@@ -151,5 +152,5 @@ def test_what_is_dumped_is_read_again(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_dump_needs_no_pictures_and_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--dump-config"]) == 0
     out = capsys.readouterr().out
-    for name in sources.known_options((cli.Options, Settings)):
+    for name in sources.known_options((Options, Settings)):
         assert (f"\n{name} =" in f"\n{out}" or f"\n# {name} =" in out) == (name not in sources.NOT_IN_FILES)

@@ -1,9 +1,10 @@
-"""The terminal: a progress bar with an honest time left, and JSON lines."""
+"""The terminal: plain lines, a progress bar with an honest time left, and JSON lines."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +17,16 @@ from .late import Late
 
 if TYPE_CHECKING:
     from ..engine import Iterate
+
+
+def print_out(text: object) -> None:
+    """Print a text, such as the output's path, on standard output; a reader that has gone is no error."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        print(str(text).encode("ascii", "backslashreplace").decode(), flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def clock(seconds: float) -> str:

@@ -127,7 +127,7 @@ class WebObserver:
             raise SettingsError(f"{TOKEN} must be at least {MIN_TOKEN} printable ASCII characters, not {len(self.token)}")
         self.closing = False
         self._version = 0
-        self._answers = 0
+        self._answers: list[str] = []
         self._encoding = 0.0
         self.begin(about, content, finish)
         self._requests = 0
@@ -159,7 +159,6 @@ class WebObserver:
         self._frame = 0
         self._history = History()
         self._state: dict[str, Any] = {"phase": "preparing"}
-        self._answer = ""
         self._result: Path | None = None
         self._latest: tuple[Iterate, Callable[[], Pixels]] | None = None
         self._wanted = False
@@ -281,8 +280,7 @@ class WebObserver:
 
     def answer(self, text: str) -> None:
         """Tell the viewers what a button has done."""
-        self._answer = text
-        self._answers += 1
+        self._answers.append(text)
         self._version += 1
 
     def skipped(self, last: bool) -> None:
@@ -626,7 +624,7 @@ class WebObserver:
                 for number, (width, height, steps) in enumerate(stages)
             ],
             "frame": self._frame,
-            "answer": {"number": self._answers, "text": self._answer},
+            "answer": {"number": len(self._answers), "text": self._answers[-1] if self._answers else ""},
             "result": self._name(self._result.suffix) if self._result is not None else None,
         }
 
@@ -705,7 +703,7 @@ class WebObserver:
             return web.json_response({"answer": "The run has ended already."}, status=409)
         if name in ("pause", "resume") and self.paused == (name == "pause"):
             return web.json_response({"answer": "It is paused already." if self.paused else "It is not paused."}, status=409)
-        before = self._answers
+        before = len(self._answers)
         if name in ("pause", "resume"):
             self.paused = name == "pause"
         elif name == "finish-scale":
@@ -713,10 +711,10 @@ class WebObserver:
         else:
             self.finishing = True
         waited = 0.0
-        while self._answers == before and waited < ANSWER_TIME:
+        while len(self._answers) == before and waited < ANSWER_TIME:
             await asyncio.sleep(0.05)
             waited += 0.05
-        return web.json_response({"answer": self._answer if self._answers != before else None})
+        return web.json_response({"answer": self._answers[before] if len(self._answers) > before else None})
 
 
 def _dumps(thing: object) -> str:

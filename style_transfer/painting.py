@@ -1,0 +1,261 @@
+"""Painting one picture: the loop over the engine's iterates, and all that happens between two of them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import memory
+from .api import to_pixels
+from .errors import NumericError, OutputError, StyleTransferError
+from .files import shown
+from .observers.console import JSONLines, TimeLeft, print_out
+
+if TYPE_CHECKING:
+    from .checkpoint import Keeper, State
+    from .color import Pixels
+    from .config import Settings
+    from .distributed import Group
+    from .engine import Iterate
+    from .interrupt import Interrupt
+    from .observers.console import Observer
+    from .observers.web import WebObserver
+    from .options import Options
+    from .output import Output
+
+Iterates = Generator["Iterate", "bool | None", None]
+
+
+class Painting:
+    """Runs the engine for one picture: feeds the bar and the page, keeps checkpoints, writes the picture, stops when asked.
+
+    In a group of processes all do the same, and rank 0 alone writes and shows; what decides the course, such as the wish to
+    stop, is the same on all.
+    """
+
+    def __init__(
+        self, output: Output, settings: Settings, options: Options, group: Group, interrupt: Interrupt, observer: Observer,
+        keeper: Keeper | None,
+    ) -> None:  # fmt: skip
+        self.output, self.settings, self.options = output, settings, options
+        self.group, self.interrupt, self.observer, self.keeper = group, interrupt, observer, keeper
+        self.page: WebObserver | None = None
+        self.skip = False
+        """Whether the engine is to go on with the next scale."""
+        self.gathered: Pixels | None = None
+        """The picture that was saved last, in a group, whose parts lie apart."""
+
+    def __call__(
+        self, iterates: Iterates, picture_of: Callable[[State], torch.Tensor], watch: Callable[[], WebObserver | None],
+        began: float, *, last: bool,
+    ) -> int:  # fmt: skip
+        """Paint and return the exit code.
+
+        `picture_of` makes the picture of a state, `watch` opens the live page, `began` are the seconds of the run so far, and
+        after the `last` picture of a command the page stays while somebody watches. Raises `StyleTransferError`.
+        """
+        self.group.wish()
+        try:
+            self.page = watch()
+            with self.interrupt.watching():
+                iterate, finished = self._loop(iterates, began)
+                code = self._end(iterate, finished=finished)
+                if self.page is not None and last and not self.interrupt.asked and self.page.watched:
+                    self.observer.say("the live page stays until it is closed; Ctrl-C ends it now")
+                    self.page.stay(lambda: self.interrupt.asked)
+                return code
+        except StyleTransferError as error:
+            if self.keeper is not None:
+                if isinstance(error, NumericError) and not self.group.rank and (state := self.keeper.last()) is not None:
+                    with contextlib.suppress(OutputError):
+                        self.save_state(state, picture_of(state), finished=False)
+                self.keeper.close()
+            if self.page is not None:
+                self.page.fail(str(error))
+            raise
+
+    def _loop(self, iterates: Iterates, began: float) -> tuple[Iterate, bool]:
+        """Paint to the end or until somebody ends it; return the last iterate, and whether a viewer was content with it."""
+        clock: TimeLeft | None = None
+        iterate: Iterate | None = None
+        held = 0.0
+        halvings = 0
+        for iterate in self._driven(iterates):
+            clock = clock or TimeLeft(iterate.stages, began)
+            left = clock.update(iterate.index, iterate.step, iterate.seconds - held)
+            self._tell_tiles(iterate)
+            self.observer.update(iterate, left)
+            if self.page is not None:
+                self.page.update(iterate, clock, left, functools.partial(self._page_pixels, iterate), held)
+                held += self.page.hold(lambda: self.interrupt.asked)
+            if iterate.halvings > halvings and not self.group.rank:
+                halvings = iterate.halvings
+                self.observer.say(
+                    "style_transfer: note: loss or picture were not finite; going on from "
+                    f"{iterate.w}x{iterate.h}, iteration {iterate.step}, with 1/{2**halvings} of the step size"
+                )
+            due = self.keeper is not None and not self.group.rank and self.keeper.due()
+            keep = self.group.saving if self.group.size > 1 else due
+            finish, skip = (False, False) if self.page is None else (self.page.finishing, self.page.skipping)
+            self.group.wish(stop=self.interrupt.asked, save=due, skip=skip, finish=finish)
+            if self.group.stopped or self.group.finished or iterate.ends_run:
+                return iterate, self.group.finished and not self.group.stopped
+            self._skip_if_asked(iterate)
+            if self.skip and iterate.index == len(iterate.stages) - 1:
+                return iterate, True
+            ends_scale, every = iterate.ends_scale or self.skip, self.options.save_every
+            if ends_scale or (every and iterate.step % every == 0):
+                self._write_if_possible(iterate)
+            if ends_scale or keep:
+                self._keep(iterate)
+        if iterate is None:
+            raise KeyboardInterrupt
+        return iterate, False
+
+    def _driven(self, iterates: Iterates) -> Iterator[Iterate]:
+        """Yield the engine's iterates; whenever `skip` is set it is told to go on with the next scale."""
+        with contextlib.suppress(StopIteration):
+            yield next(iterates)
+            while True:
+                yield iterates.send(self.skip)
+
+    def _skip_if_asked(self, iterate: Iterate) -> None:
+        """Set `skip` if a viewer wants the scale to end here; the same on all ranks."""
+        self.skip = self.group.skipped and not iterate.ends_scale
+        if self.skip:
+            self.group.skip = self.group.skipped = False
+            self.output.recipe.setdefault("skipped", []).append({"scale": iterate.index + 1, "after": iterate.step})
+        if self.page is not None and self.skip:
+            self.page.skipped(last=iterate.index == len(iterate.stages) - 1)
+        elif self.page is not None and iterate.ends_scale:
+            self.page.missed()
+
+    def _tell_tiles(self, iterate: Iterate) -> None:
+        if iterate.step > 1 or sum(iterate.tiles) == 1 or self.options.quiet or self.group.rank:
+            return
+        height, width = iterate.size
+        share = f" by each of {self.group.size} processes" if self.group.size > 1 else ""
+        self.observer.say(f"{width}x{height} is worked on in {' + '.join(map(str, iterate.tiles))} tiles{share}")
+
+    def _page_pixels(self, iterate: Iterate) -> Pixels:
+        """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last.
+
+        Its colours are finished where it is encoded, on the page's side, so that the run does not wait.
+        """
+        if self.group.size == 1:
+            return to_pixels(iterate.image())
+        return np.zeros((*iterate.size, 3), np.float32) if self.gathered is None else self.gathered
+
+    # the end
+
+    def _end(self, iterate: Iterate, *, finished: bool) -> int:
+        """Keep and write the last picture, say where it is, and return the exit code."""
+        if not iterate.ends_run:
+            self._keep(iterate)
+        self._write_last(iterate)
+        if self.page is not None:
+            pixels = functools.partial(self._page_pixels, iterate)
+            self.page.end(iterate, pixels, self.output.path, finished=iterate.ends_run or finished)
+        if self.keeper is not None:
+            self.keeper.close()
+            self._tell_problem(self.keeper)
+        code = 0 if iterate.ends_run or finished else self.interrupt.exit_code
+        self.observer.close()
+        if self.group.rank:
+            return code
+        height, width = iterate.size
+        if isinstance(self.observer, JSONLines):
+            self.observer.emit({"event": "done", "output": str(self.output.path), "width": width, "height": height,
+                                "interrupted": not iterate.ends_run})  # fmt: skip
+        else:
+            print_out(self.output.path)
+        if not iterate.ends_run:
+            self.observer.say(
+                f"style_transfer: {'stopped' if code else 'finished'} at {width}x{height}, iteration {iterate.step} of "
+                f"{iterate.steps}; the picture so far is in {shown(self.output.path)}"
+                + ("; --resume goes on" if self.keeper is not None and self.keeper.number else "")
+            )
+        return code
+
+    def _write_last(self, iterate: Iterate) -> None:
+        """Write the picture at the end, and remove the checkpoints of a run that is complete."""
+        if not iterate.finite():
+            return
+        try:
+            self._write(iterate, finished=iterate.ends_run)
+        except OutputError as error:
+            if self.keeper is None:
+                raise
+            if iterate.ends_run and self.group.size == 1:  # the others have not failed, and would not take part
+                self._keep(iterate)
+            self.keeper.close()
+            raise OutputError(f"{error}; mend that and go on from {self.output.checkpoint} with --resume") from error
+        if self.keeper is None or not iterate.ends_run:
+            return
+        if self.options.keep_checkpoint:
+            self._keep(iterate)
+        elif not self.group.rank:
+            self.keeper.remove()
+
+    # checkpoints
+
+    def _keep(self, iterate: Iterate) -> None:
+        """Keep the state if it is good. A failure is told and does not end the run."""
+        if self.keeper is None:
+            return
+        if iterate.finite():
+            self.keeper.keep(iterate.state(), self.group, self._room(iterate))
+        self._tell_problem(self.keeper)
+
+    def _tell_problem(self, keeper: Keeper) -> None:
+        problem = keeper.told()
+        if problem is not None:
+            self.observer.say(shown(f"style_transfer: note: {problem}; the run goes on without this checkpoint"))
+
+    def _room(self, iterate: Iterate) -> int:
+        """Return how many bytes a copy of the state may take beside what the next step takes again."""
+        if self.settings.memory is not None:
+            return 0
+        cpu = torch.device("cpu")
+        home = iterate.average.sum
+        again = max(0, iterate.memory - memory.used_bytes(cpu)) if home is None or home.device == cpu else 0
+        return int(0.5 * (memory.free_bytes(cpu) - again))
+
+    # writing
+
+    def _write_if_possible(self, iterate: Iterate) -> None:
+        """Write the picture so far if it is good; a failure, such as a full disk, is told and does not end the run."""
+        if not iterate.finite():
+            return
+        try:
+            self._write(iterate, finished=False)
+        except OutputError as error:
+            self.observer.say(shown(f"style_transfer: note: {error}; the run goes on without saving this iteration"))
+
+    def _write(self, iterate: Iterate, *, finished: bool) -> None:
+        """Write the picture and OUTPUT.json beside it. In a group all call it, and rank 0 writes."""
+        pixels = to_pixels(iterate.image())
+        if self.group.rank:
+            return
+        self.gathered = pixels if self.group.size > 1 and self.page is not None else None
+        report: dict[str, Any] = {
+            "finished": finished,
+            "loss": float(iterate.loss),
+            "parts": {name: float(part) for name, part in iterate.parts.items()},
+            "seconds": round(iterate.seconds, 2),
+            "memory_bytes": iterate.memory,
+            "checkpoint_seconds": round(self.keeper.cost, 3) if self.keeper is not None else 0,
+        }
+        pixels = self.output.finish(pixels)
+        about = self.output.save(pixels, iterate.size, iterate.step, iterate.steps, report)
+        self.output.save_frame(iterate, pixels, about)
+
+    def save_state(self, state: State, picture: torch.Tensor, *, finished: bool) -> None:
+        """Write the picture (1, 3, H, W) of a state that was kept. Raises `OutputError`."""
+        steps = self.output.recipe["scales"][state.index]["steps"]
+        self.output.save(self.output.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished})
