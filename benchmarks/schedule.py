@@ -21,7 +21,8 @@ import torch
 from style_transfer import images, networks
 from style_transfer.api import to_tensor
 from style_transfer.config import Settings
-from style_transfer.engine import ready, stylize
+from style_transfer.engine import stylize
+from style_transfer.initial import ready
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective, size_of
 from style_transfer.schedule import plan

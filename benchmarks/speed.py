@@ -31,9 +31,11 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
     from style_transfer import allocator, images, networks
     from style_transfer.api import to_tensor
     from style_transfer.config import Settings
-    from style_transfer.engine import choose_plan, make_optimizer, ready
+    from style_transfer.engine import make_optimizer
+    from style_transfer.initial import ready
     from style_transfer.objective import Objective
     from style_transfer.optimizers import Average
+    from style_transfer.planning import choose_plan
 
     device = torch.device(args.device)
     settings = Settings(weights=args.weights, style_loss=args.loss, devices=(args.device,))
@@ -76,9 +78,9 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
 
 def peak(device: torch.device) -> int:
     """Return the peak memory so far, the GPU's or the process's."""
-    from style_transfer.engine import peak_memory
+    from style_transfer import memory
 
-    return peak_memory([device])
+    return memory.peak_bytes([device])
 
 
 def profiled(step: Callable[[], float], device: torch.device) -> float:

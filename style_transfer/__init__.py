@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import StyleTransfer
     from .config import Settings
-    from .engine import Iterate, stylize
+    from .engine import stylize
     from .errors import (
         CheckpointError,
         DeviceError,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         StyleTransferError,
         WeightsError,
     )
+    from .iterate import Iterate
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,7 @@ _HOMES = {
     "CheckpointError": "errors",
     "DeviceError": "errors",
     "ImageError": "errors",
-    "Iterate": "engine",
+    "Iterate": "iterate",
     "NumericError": "errors",
     "OutputError": "errors",
     "Settings": "config",

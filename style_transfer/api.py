@@ -14,8 +14,9 @@ from . import devices as device_choice
 from . import images
 from .color import Coloring
 from .config import INITS, Settings
-from .engine import Iterate, stylize
+from .engine import stylize
 from .errors import SettingsError
+from .iterate import Iterate
 from .networks import load
 
 if TYPE_CHECKING:

@@ -305,7 +305,8 @@ class Run:
 
     def _work(self, job: Job, output: Output, *, last: bool) -> int:
         """Paint a picture, or say what that would take, and return the exit code."""
-        from .engine import picture_of, stylize
+        from .engine import stylize
+        from .iterate import picture_of
         from .painting import Painting
 
         networks = self.networks = self.networks or self._place(job.weights)
@@ -369,7 +370,7 @@ class Run:
     def _dry_run(self, job: Job, output: Output, devices: Sequence[str]) -> int:
         """Print what each scale is expected to take."""
         from . import memory
-        from .engine import plan_for
+        from .planning import plan_for
 
         rows, total = [], 0.0
         for stage in job.stages:
@@ -433,7 +434,11 @@ class Run:
             return None
         from .api import to_pixels
         from .observers.web import WebObserver
+        from .resampling import resize
 
+        content, size = job.content, job.stages[-1].size
+        if size[0] < content.shape[2]:  # more would show nothing more beside the result
+            content = resize(content, size, antialias=True).clamp(0, 1)
         about = {
             "program": output.recipe["program"],
             "content": Path(output.task.content).name,
@@ -445,11 +450,11 @@ class Run:
             "settings": {flag_name(name): value for name, value in output.recipe["settings"].items()},
         }
         if self.page is not None:
-            self.page.begin(about, to_pixels(job.content), output.finish)
+            self.page.begin(about, to_pixels(content), output.finish)
             return self.page
         self.page = WebObserver(
             host=self.options.host, port=self.options.port, browser=self.options.browser,
-            about=about, content=to_pixels(job.content), finish=output.finish,
+            about=about, content=to_pixels(content), finish=output.finish,
         )  # fmt: skip
         observer.say(f"watch it at {self.page.start()}")
         if self.page.exposed:

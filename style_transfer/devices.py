@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,8 @@ def gradient_error(device: torch.device, features: torch.dtype = torch.float32) 
 def choose_precision(wanted: str, devices: Sequence[torch.device]) -> Precision:
     """Return the precision that `Settings.precision` asks for on all of `devices`.
 
-    `auto` is bfloat16 on GPUs that have it (compute capability 8.0 and later, ROCm, XPU), float16 on those of 7.0 and later,
-    if a gradient comes out right in it, and float32 elsewhere. So it is on CPUs: bfloat16 is for the asking there. Raises
+    `auto` is bfloat16 on GPUs that have it (compute capability 8.0 and later, ROCm, XPU) and on CPUs with instructions for it
+    (AVX512-BF16, AMX), float16 on GPUs of 7.0 and later, if a gradient comes out right in it, and float32 elsewhere. Raises
     `DeviceError` if a device cannot work in the precision that is named.
     """
     distinct = tuple(dict.fromkeys(devices))
@@ -103,13 +104,24 @@ def choose_precision(wanted: str, devices: Sequence[torch.device]) -> Precision:
 
 def _fast(device: torch.device) -> str:
     """Return the name of the precision that a device is fast in by what it can do."""
-    if device.type == "xpu":
+    if device.type == "xpu" or (device.type == "cpu" and _cpu_multiplies_bfloat16()):
         return "bf16"
     if device.type != "cuda":
         return "fp32"
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16"
     return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Say whether the CPU has instructions for products of bfloat16, and oneDNN, which does the convolutions, may use them."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "ALL"
+    if limit.upper() not in ("ALL", "DEFAULT") and not any(name in limit.upper() for name in ("BF16", "AMX", "FP16", "AVX10")):
+        return False
+    if hasattr(torch.cpu, "get_capabilities"):
+        known = torch.cpu.get_capabilities()
+        return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 @functools.cache

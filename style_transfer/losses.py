@@ -82,6 +82,21 @@ def scaled_squared_error(squares: Tensor, magnitudes: Tensor) -> Tensor:
     return squares / (magnitudes + SCALED_EPS)
 
 
+def error(kind: str, squares: Tensor, magnitudes: Tensor, count: Tensor | float) -> Tensor:
+    """Return an error from the sum of squared differences, the sum of their magnitudes, and how many there are.
+
+    scaled: see `scaled_squared_error`. mean and sum: of d^2. relative: sum d^2 / mean |2 d| with the divisor held constant in
+    the gradient, as neuralart normalises with its Inception network.
+    """
+    if kind == "scaled":
+        return scaled_squared_error(squares, magnitudes)
+    if kind == "mean":
+        return squares / count
+    if kind == "relative":
+        return squares / (2 * magnitudes.detach() / count).clamp_min(torch.finfo(squares.dtype).tiny)
+    return squares
+
+
 def inside(features: Tensor, window: Window | None) -> Tensor:
     """Return the cells of features (1, C, H, W) that a window counts."""
     return features if window is None else features[window.inside.index]
@@ -128,10 +143,10 @@ def place_difference(features: Tensor, target: Tensor, first: int, window: Windo
 
 
 class ContentLoss:
-    """Scaled squared error of features to a target of the same shape (1, C, H, W), or to its rows from `first` on."""
+    """The `error` of features to a target of the same shape (1, C, H, W), or to its rows from `first` on, of some kind."""
 
-    def __init__(self, target: Tensor, first: int = 0) -> None:
-        self.target, self.first = target, first
+    def __init__(self, target: Tensor, first: int = 0, kind: str = "scaled") -> None:
+        self.target, self.first, self.kind = target, first, kind
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squares and of magnitudes of the differences."""
@@ -139,24 +154,8 @@ class ContentLoss:
         return Stats({"squares": d.square().sum(), "magnitudes": d.abs().sum()}, d.numel())
 
     def score(self, total: Stats) -> Tensor:
-        """Return the scaled squared error."""
-        return scaled_squared_error(total.sums["squares"], total.sums["magnitudes"])
-
-
-class MeanSquaredContentLoss:
-    """Mean squared error of features to a target of the same shape (1, C, H, W), or to its rows from `first` on."""
-
-    def __init__(self, target: Tensor, first: int = 0) -> None:
-        self.target, self.first = target, first
-
-    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
-        """Return the sum of squares of the differences."""
-        d = place_difference(features, self.target, self.first, window)
-        return Stats({"squares": d.square().sum()}, d.numel())
-
-    def score(self, total: Stats) -> Tensor:
-        """Return the mean squared error."""
-        return total.means()["squares"]
+        """Return the error."""
+        return error(self.kind, total.sums["squares"], total.sums["magnitudes"], total.count)
 
 
 class GramLoss:

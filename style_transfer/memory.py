@@ -297,3 +297,16 @@ def tiles_of(pixels: int, network: Network, layers: Collection[str]) -> Limits:
     """Return limits with tiles that own at most `pixels` x `pixels`, none of them kept."""
     segments = network.spec.segments(layers)
     return Limits(False, tuple(int(MAX_ELEMENTS / _widest(s)) for s in segments), (0,) * len(segments), pixels)
+
+
+def peak_bytes(devices: Sequence[torch.device]) -> int:
+    """Return the peak memory so far in bytes: the accelerators' largest, or the process's if all work is on the CPU."""
+    used = [torch.accelerator.max_memory_allocated(d) for d in devices if d.type in ("cuda", "xpu")]
+    if used:
+        return max(used)
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

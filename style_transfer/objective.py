@@ -15,7 +15,6 @@ from .losses import (
     ContentLoss,
     GramLoss,
     Loss,
-    MeanSquaredContentLoss,
     NinePointTVLoss,
     Stats,
     StyleLoss,
@@ -26,7 +25,7 @@ from .losses import (
 from .masks import GuidedLoss, StageRegion, guide, weights_in
 from .networks.graph import Network
 from .schedule import Size
-from .statistics import ContentError, HistogramLoss, InnerTVLoss, MomentForm, histogram, moments
+from .statistics import HistogramLoss, InnerTVLoss, MomentForm, histogram, moments
 from .sweep import PICTURE, UNLIMITED, Limits, Sweep
 from .tiling import Window, coarser_rows
 from .workers import at_once
@@ -82,7 +81,6 @@ class Term:
     even: bool = False
 
 
-CONTENT: dict[str, Callable[..., Loss]] = {"scaled": ContentLoss, "mean": MeanSquaredContentLoss}
 TV: dict[str, Callable[[], Loss]] = {"axes": TVLoss, "nine-point": NinePointTVLoss}
 EVEN_EPS = 1e-8
 
@@ -123,12 +121,14 @@ class Objective:
         self.group = group
         self.size = size or size_of(content)
         self.settings = settings
+        self._counts: dict[str, int] = {}
+        """How many cells each term counts, in all processes; the same at every evaluation."""
         terms = []
         even = settings.normalize_gradients
         targets = self._content_targets(content, settings.content_layers, limits)
         for layer, share in settings.content_weights.items():
-            kind = CONTENT.get(settings.content_error, functools.partial(ContentError, kind=settings.content_error))
-            terms.append(Term(f"content {layer}", layer, kind(*targets[layer]), settings.content_weight * share, even=even))
+            content_loss = ContentLoss(*targets[layer], settings.content_error)
+            terms.append(Term(f"content {layer}", layer, content_loss, settings.content_weight * share, even=even))
         mix = settings.blend(len(styles))
         for prefix, name, weight in (("style", settings.style_loss, 1.0), ("extra", settings.extra_loss, settings.extra_weight)):
             places: Sequence[StageRegion | None] = regions or (None,)
@@ -225,16 +225,18 @@ class Objective:
     def _measure(self, layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
         return {term.name: term.loss.measure(features, window) for term in self.terms if term.layer == layer}
 
-    def _total(self, found: Mapping[str, Stats]) -> dict[str, Stats]:
-        """Return the sums over all processes."""
+    def _total(self, found: Mapping[str, Stats], counts: Mapping[str, int] | None = None) -> dict[str, Stats]:
+        """Return the sums over all processes, and the counts, unless those are known."""
         names = sorted(found)
-        counts = self.group.counts([found[name].count for name in names])
+        counts = counts or self._cells(found)
         flat = {f"{name}/{key}": value for name in names for key, value in found[name].sums.items()}
         total = self.group.total(flat)
-        return {
-            name: Stats({key: total[f"{name}/{key}"] for key in found[name].sums}, count)
-            for name, count in zip(names, counts, strict=True)
-        }
+        return {name: Stats({key: total[f"{name}/{key}"] for key in found[name].sums}, counts[name]) for name in names}
+
+    def _cells(self, found: Mapping[str, Stats]) -> dict[str, int]:
+        """Return the counts over all processes."""
+        names = sorted(found)
+        return dict(zip(names, self.group.counts([found[name].count for name in names]), strict=True))
 
     def evaluate(self, image: Tensor, limits: Limits | None = None) -> Evaluation:
         """Return the loss of a picture (1, 3, H, W) and write its gradient to `image.grad`. `limits` replace those there are."""
@@ -242,9 +244,10 @@ class Objective:
             self._limit(limits)
         image.grad = None
         found, sources = self.sweep.measure(image, self._measure)
+        self._counts = self._counts or self._cells(found)
         leaves = {
             name: Stats({key: value.requires_grad_() for key, value in stats.sums.items()}, stats.count)
-            for name, stats in self._total(found).items()
+            for name, stats in self._total(found, self._counts).items()
         }
         scores = [functools.partial(term.loss.score, leaves[term.name]) for term in self.terms]
         scored = at_once(scores) if self.decomposes else [score() for score in scores]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .batch import Task
     from .checkpoint import Found, State
     from .color import Pixels
-    from .engine import Iterate
+    from .iterate import Iterate
     from .networks.graph import Network
     from .options import Options
     from .schedule import Size, Stage

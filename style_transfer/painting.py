@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .color import Pixels
     from .config import Settings
     from .distributed import Group
-    from .engine import Iterate
     from .interrupt import Interrupt
+    from .iterate import Iterate
     from .observers.console import Observer
     from .observers.web import WebObserver
     from .options import Options

@@ -77,8 +77,10 @@ def from_file(known: Known, path: str) -> dict[str, Any]:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise SettingsError(f"{shown}: is larger than {MAX_BYTES} bytes, and no file of options")
-        values = tomllib.loads(data.decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        values = tomllib.loads(data.decode("utf-8-sig"))  # Windows writes a byte order mark
+    except SettingsError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"{shown}: cannot be read: {reason}") from None
     names = [name for name in known if name not in NOT_IN_FILES]

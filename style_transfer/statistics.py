@@ -1,4 +1,4 @@
-"""Further style statistics and error measures, beside those of `losses`: what other programs compare, and how they normalise it.
+"""Further style statistics, beside those of `losses`: what other programs compare, and how they normalise it.
 
 All are made of sums over cells, so they are tiled and shared like the others. Statistics of features (C, n) and their sources:
 
@@ -18,44 +18,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .losses import SCALED_EPS, Stats, flat, gram, inside, place_difference, wide
+from .losses import Stats, error, flat, gram, inside, wide
 from .tiling import Window
 
 STD_EPS = 1e-6
 BINS = 64
 SPREAD = 4.0
 """Histograms reach from the style's mean less so many standard deviations to the mean and so many more."""
-
-
-def error(kind: str, squares: Tensor, magnitudes: Tensor, count: Tensor | float) -> Tensor:
-    """Return an error from the sum of squared differences, the sum of their magnitudes, and how many there are.
-
-    scaled: sum d^2 / sum |d| (style-transfer-pytorch, 2021). mean and sum: of d^2. relative: sum d^2 / mean |2 d| with the
-    divisor held constant in the gradient, as neuralart normalises with its Inception network.
-    """
-    if kind == "scaled":
-        return squares / (magnitudes + SCALED_EPS)
-    if kind == "mean":
-        return squares / count
-    if kind == "relative":
-        return squares / (2 * magnitudes.detach() / count).clamp_min(torch.finfo(squares.dtype).tiny)
-    return squares
-
-
-class ContentError:
-    """An error of features to a target of the same shape (1, C, H, W), or to its rows from `first` on; `kind` as in `error`."""
-
-    def __init__(self, target: Tensor, first: int, kind: str) -> None:
-        self.target, self.first, self.kind = target, first, kind
-
-    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
-        """Return the sums of squares and of magnitudes of the differences."""
-        d = place_difference(features, self.target, self.first, window)
-        return Stats({"squares": d.square().sum(), "magnitudes": d.abs().sum()}, d.numel())
-
-    def score(self, total: Stats) -> Tensor:
-        """Return the error."""
-        return error(self.kind, total.sums["squares"], total.sums["magnitudes"], total.count)
 
 
 def _gram(means: Mapping[str, Tensor]) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import reference
 
+from style_transfer import cli
 from style_transfer.networks.graph import Network
 from style_transfer.networks.spec import Conv, NetworkSpec, vgg
 
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # --precision auto is the same on every machine, also in processes that tests start
 torch.set_num_threads(1)  # tiny networks gain nothing by more
 
 WIDTHS = (4, 6, 8, 10, 8)
@@ -53,6 +56,17 @@ def random_state(spec: NetworkSpec, seed: int) -> dict[str, Tensor]:
             state[f"{step.key}.weight"] = spread * torch.randn(shape, generator=random)
             state[f"{step.key}.bias"] = 0.1 * torch.randn(step.outputs, generator=random)
     return state
+
+
+def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    """Check that a command ends with `code` and one line that holds `words`."""
+    capsys.readouterr()
+    assert cli.main(argv) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and err.startswith("style_transfer: "), err
+    for word in words:
+        assert word in err, err
 
 
 @pytest.fixture

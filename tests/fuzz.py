@@ -3,15 +3,21 @@
     python tests/fuzz.py TARGET SECONDS [SEED]     random damage to good files, without any other tool
     python tests/fuzz.py TARGET --atheris [...]    guided by coverage, if atheris is installed; further words go to it
 
-TARGET is one of `TARGETS`. A file that breaks something is left as crash-TARGET in the working folder, for tests/corpus.
+TARGET is one of `TARGETS`. A file that breaks something is left as crash-TARGET in the working folder, for tests/corpus, whose
+files TARGET-NAME are tried again by the tests.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
+import http.client
+import importlib
 import io
 import random
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -19,15 +25,28 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+if "--atheris" in sys.argv:
+    import atheris
+
+    INSTRUMENTED = ["tifffile", "tomllib", "aiohttp.web", "style_transfer.cli", "style_transfer.checkpoint",
+                    "style_transfer.networks.weights", "style_transfer.observers.web"]  # fmt: skip
+    with atheris.instrument_imports(include=sorted({name.split(".")[0] for name in INSTRUMENTED})):
+        for name in INSTRUMENTED:
+            importlib.import_module(name)
+
 import conftest
+import formats
 import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 
-from style_transfer import checkpoint, images
+from style_transfer import checkpoint, images, sources
+from style_transfer.config import Settings
 from style_transfer.distributed import LOCAL
 from style_transfer.errors import StyleTransferError
 from style_transfer.networks import weights
+from style_transfer.observers.web import WebObserver
+from style_transfer.options import Options
 from style_transfer.sweep import UNLIMITED
 
 MAX_SECONDS = 10.0
@@ -61,6 +80,39 @@ def read_checkpoint(data: bytes, suffix: str) -> None:
     checkpoint.load(path)
 
 
+def read_config(data: bytes, suffix: str) -> None:
+    path = FOLDER / "o.toml"
+    path.write_bytes(data)
+    sources.from_file(sources.known_options((Options, Settings)), str(path))
+
+
+@functools.cache
+def page() -> WebObserver:
+    """Return a live page that is served as long as this process lasts."""
+    observer = WebObserver(port=0, about={"output": "o.png"}, content=np.full((8, 9, 3), 0.25, np.float32))
+    observer.start()
+    atexit.register(observer.close)
+    return observer
+
+
+def read_request(data: bytes, suffix: str) -> None:
+    """Send the live page what may be a request; it must not fail, and must still answer a good one."""
+    with socket.create_connection(("127.0.0.1", page().port), timeout=5) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(data.replace(b"PORT", str(page().port).encode()))
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(0.5)  # events go on for ever
+        with contextlib.suppress(TimeoutError):
+            answer = connection.recv(1 << 16)
+            assert not answer.startswith(b"HTTP/1.1 5") or answer.startswith(b"HTTP/1.1 503"), answer[:200]
+    deadline, status = time.monotonic() + 10, 503
+    while status == 503 and time.monotonic() < deadline:  # busy with buttons, which wait for the run's answer
+        good = http.client.HTTPConnection("127.0.0.1", page().port, timeout=10)
+        good.request("GET", "/state.json", headers={"Cookie": f"{page().cookie}={page().token}"})
+        status = good.getresponse().status
+        good.close()
+    assert status == 200, status
+
+
 Sample = tuple[bytes, str]
 
 
@@ -85,11 +137,23 @@ def weight_files() -> list[Sample]:
     state = {key: value.float() for key, value in conftest.tiny_weights().items()}
     stream = io.BytesIO()
     torch.save(state, stream)
-    return [(save_tensors(state), ".safetensors"), (stream.getvalue(), ".pth")]
+    found = [(save_tensors(state), ".safetensors"), (stream.getvalue(), ".pth")]
+    for name, old in (("new.caffemodel", False), ("old.caffemodel", True), ("w.npz", False)):
+        path = formats.write(FOLDER / name, conftest.TINY, state, old)
+        found.append((path.read_bytes(), path.suffix))
+    return found
 
 
 def checkpoints() -> list[Sample]:
-    identity = {"settings": {"init": "content"}, "content": "x", "styles": ["y"], "init": None, "network": "n", "weights": ""}
+    identity = {
+        "settings": {"init": "content"},
+        "content": "x",
+        "styles": ["y"],
+        "init": None,
+        "regions": [],
+        "network": "n",
+        "weights": "",
+    }
     tensors = {name: torch.rand(1, 3, 8, 9) for name in ("image", "average", "first", "second")}
     state = checkpoint.State(
         index=0, step=1, size=(8, 9), tensors=tensors, numbers={"missing": 0.5, "steps": 1}, halvings=0, seconds=1.0,
@@ -99,11 +163,32 @@ def checkpoints() -> list[Sample]:
     return [((FOLDER / "good").read_bytes(), "")]
 
 
+def configs() -> list[Sample]:
+    return [(sources.dump((Options(), Settings())).encode(), ""), (b'end_scale = 64\nstyle-layers = ["relu1_1"]\n', "")]
+
+
+def requests() -> list[Sample]:
+    cookie = f"Cookie: {page().cookie}={page().token}\r\n"
+    found = []
+    for line, more in (
+        ("GET /?token=x HTTP/1.1", ""),
+        ("GET /state.json HTTP/1.1", cookie),
+        ("GET /tile/content/0/0/0 HTTP/1.1", cookie),
+        ("GET /image.png HTTP/1.1", cookie + "Range: bytes=0-9\r\n"),
+        ("POST /finish-scale HTTP/1.1", cookie + "Origin: http://127.0.0.1:PORT\r\nContent-Length: 3\r\n"),
+        ("POST /finish-scale HTTP/1.1", cookie + "Transfer-Encoding: chunked\r\n"),
+    ):
+        found.append((f"{line}\r\nHost: 127.0.0.1:PORT\r\n{more}\r\n3\r\nabc\r\n0\r\n\r\n".encode(), ""))
+    return found
+
+
 TARGETS: dict[str, tuple[Callable[[bytes, str], None], Callable[[], list[Sample]]]] = {
     "picture": (read_picture, pictures),
     "metadata": (read_metadata, lambda: pictures()[:6]),
     "weights": (read_weights, weight_files),
     "checkpoint": (read_checkpoint, checkpoints),
+    "config": (read_config, configs),
+    "request": (read_request, requests),
 }
 
 WORDS = [
@@ -184,8 +269,6 @@ def fuzz(target: str, seconds: float, seed: int = 0) -> int:
 
 
 def guided(target: str, arguments: list[str]) -> None:
-    import atheris
-
     samples = TARGETS[target][1]()
     suffixes = sorted({suffix for _, suffix in samples})
     corpus = FOLDER / "corpus"
@@ -197,7 +280,6 @@ def guided(target: str, arguments: list[str]) -> None:
         if data:
             attempt(target, data[1:], suffixes[data[0] % len(suffixes)])
 
-    atheris.instrument_all()
     atheris.Setup([sys.argv[0], *arguments, str(corpus)], one)
     atheris.Fuzz()
 

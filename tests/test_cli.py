@@ -13,21 +13,21 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, tiny_weights
+from conftest import TINY, fails, tiny_weights
 from PIL import Image
 from safetensors.torch import save_file
 
 from style_transfer import cli, engine, images, networks
 from style_transfer.config import Settings
-from style_transfer.engine import Iterate
 from style_transfer.errors import OutputError, SettingsError
+from style_transfer.iterate import Iterate
 from style_transfer.networks import weights
 from style_transfer.options import Options, parse
 from style_transfer.output import LIBRARIES
@@ -50,16 +50,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def command(*more: str) -> list[str]:
     return ["c.png", "s.png", "--weights", "w.safetensors", *SMALL, *more]
-
-
-def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    """Check that a command ends with `code` and one line that holds `words`."""
-    assert cli.main(argv) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("style_transfer: "), err
-    for word in words:
-        assert word in err, err
 
 
 def test_without_a_network_the_built_in_one_works_and_says_so(

@@ -11,12 +11,13 @@ import torch
 from conftest import REAL_WEIGHTS, SHARED, TOLERANCES, picture, tiny_weights
 from torch import Tensor
 
-from style_transfer import engine, schedule
+from style_transfer import engine, initial, schedule
 from style_transfer.config import INITS, Settings
 from style_transfer.errors import ImageError, SettingsError
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective
 from style_transfer.optimizers import Adam
+from style_transfer.resampling import resize
 
 SHORT: dict[str, Any] = {"min_scale": 32, "end_scale": "46", "initial_iterations": 6, "iterations": 5}
 MakeNetwork = Callable[..., Network]
@@ -127,7 +128,7 @@ def test_everything_is_zero_weight(make_network: MakeNetwork) -> None:
 @pytest.mark.parametrize("init", INITS)
 def test_first_pictures_are_in_range_and_repeatable(init: str) -> None:
     content, styles = picture(1, 40, 50, torch.float32), [picture(2, 30, 30, torch.float32) * 0.5]
-    a, b = (engine.first_picture(content, styles, (32, 40), Settings(init=init, random_seed=3)) for _ in range(2))
+    a, b = (initial.first_picture(content, styles, (32, 40), Settings(init=init, random_seed=3)) for _ in range(2))
     assert a.shape == (1, 3, 32, 40) and a.dtype == torch.float32
     assert torch.equal(a, b)
     assert a.min() >= 0 and a.max() <= 1
@@ -138,7 +139,7 @@ def test_first_pictures_have_the_statistics_they_promise() -> None:
     size = (200, 200)
 
     def made(init: str) -> Tensor:
-        return engine.first_picture(style, [style], size, Settings(init=init))
+        return initial.first_picture(style, [style], size, Settings(init=init))
 
     assert (made("gray") - 0.5).abs().max() <= 0.5 / 255 + 1e-6
     assert made("gray").std() > 1e-4
@@ -153,7 +154,7 @@ def test_a_picture_to_start_from_is_used(make_network: MakeNetwork) -> None:
     content, style, init = (picture(i, 40, 40, torch.float32) for i in (1, 2, 3))
     settings = Settings(avg_decay=0.0, step_size=1e-9, **SHORT)
     first = next(engine.stylize(content, [style], settings, networks=[make_network()], init=init))
-    expected = engine.resize(init, (33, 33), antialias=True).clamp(0, 1)
+    expected = resize(init, (33, 33), antialias=True).clamp(0, 1)
     assert torch.allclose(first.image(), expected, atol=1e-6)
 
 

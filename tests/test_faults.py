@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, tiny_weights
+from conftest import TINY, fails, tiny_weights
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
@@ -26,8 +26,8 @@ from torch import Tensor
 from style_transfer import checkpoint, cli, engine, files, images, networks
 from style_transfer.api import to_tensor
 from style_transfer.config import Settings
-from style_transfer.engine import Iterate
 from style_transfer.interrupt import Interrupt
+from style_transfer.iterate import Iterate
 from style_transfer.objective import Evaluation, Objective
 
 HERE = Path(__file__).parent
@@ -177,16 +177,6 @@ def test_row_81_a_resumed_command_ends_in_the_same_bits(
     report = json.loads(Path("o.png.json").read_text())
     assert (report["loss"], report["finished"]) == (first["loss"], True)
     assert sorted(p.name for p in place.iterdir()) == ["c.png", "o.png", "o.png.json", "prog.py", "s.png", "w.safetensors"]
-
-
-def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    """Check that a command ends with `code` and one line that holds `words`."""
-    capsys.readouterr()
-    assert cli.main(argv) == code
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("style_transfer: "), err
-    for word in words:
-        assert word in err, err
 
 
 def test_row_79_another_command_is_refused_and_the_checkpoint_stays(

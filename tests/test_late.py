@@ -12,7 +12,7 @@ def test_numbers_of_the_cpu_are_there_at_once() -> None:
     queue: late.Late[str] = late.Late()
     queue.put("a", {"loss": torch.tensor(1.5), "tv": torch.tensor(0.25, dtype=torch.float64)})
     assert list(queue.arrived()) == [("a", {"loss": 1.5, "tv": 0.25})]
-    assert list(queue.arrived(all=True)) == []
+    assert list(queue.arrived(wait=True)) == []
 
 
 def test_late_numbers_come_in_order_and_are_waited_for_when_they_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def test_late_numbers_come_in_order_and_are_waited_for_when_they_are_old(monkeyp
     ready.add(1.0)
     assert names() == [1, 2]
     queue.put(3, {"loss": torch.tensor(3.0)})
-    assert [name for name, _ in queue.arrived(all=True)] == [3]
+    assert [name for name, _ in queue.arrived(wait=True)] == [3]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -51,4 +51,4 @@ def test_nothing_in_a_step_waits_for_the_gpu() -> None:
         if iterate.step == 2:
             torch.cuda.set_sync_debug_mode("error")
     torch.cuda.set_sync_debug_mode("default")
-    assert [step for step, _ in queue.arrived(all=True)] == list(range(1, 13))
+    assert [step for step, _ in queue.arrived(wait=True)] == list(range(1, 13))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+import tracemalloc
 from pathlib import Path
 
 import fuzz
@@ -18,11 +19,25 @@ from style_transfer.config import Settings
 from style_transfer.engine import stylize
 from style_transfer.networks.graph import Network
 
+CORPUS = Path(__file__).parent / "corpus"
+"""Files made by hand, and found by fuzzing, that have something wrong with them: TARGET-what."""
+
 
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_damaged_files_are_read_or_refused(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert fuzz.fuzz(target, 15.0) > 3
+
+
+@pytest.mark.parametrize("path", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
+def test_files_that_once_broke_something_are_read_or_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracemalloc.start()
+    try:
+        fuzz.attempt(path.name.split("-")[0], path.read_bytes(), path.suffix)
+    finally:
+        tracemalloc.stop()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.long

@@ -11,7 +11,6 @@ from torch import Tensor
 from style_transfer.losses import (
     ContentLoss,
     GramLoss,
-    MeanSquaredContentLoss,
     NinePointTVLoss,
     TVLoss,
     WassersteinLoss,
@@ -34,11 +33,11 @@ def test_style_statistics_of_parts_add_up_to_the_whole(loss: type[GramLoss] | ty
         assert torch.allclose(parts.sums[name], value, rtol=1e-12)
 
 
-@pytest.mark.parametrize("loss", [ContentLoss, MeanSquaredContentLoss])
-def test_content_statistics_of_parts_add_up(loss: type[ContentLoss]) -> None:
+@pytest.mark.parametrize("kind", ["scaled", "mean", "sum", "relative"])
+def test_content_statistics_of_parts_add_up(kind: str) -> None:
     x, target = features(0, 6, 7, 11), features(1, 6, 7, 11)
-    parts = loss(target[..., :4]).measure(x[..., :4]) + loss(target[..., 4:]).measure(x[..., 4:])
-    whole = loss(target)
+    left, right, whole = (ContentLoss(part, kind=kind) for part in (target[..., :4], target[..., 4:], target))
+    parts = left.measure(x[..., :4]) + right.measure(x[..., 4:])
     assert whole.score(parts).item() == pytest.approx(whole.score(whole.measure(x)).item(), rel=1e-12)
 
 
@@ -52,7 +51,7 @@ def test_scaled_squared_error_gradient_has_an_l1_norm_of_about_one() -> None:
 def test_content_loss_by_hand() -> None:
     x, target = torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
     assert ContentLoss(target).score(ContentLoss(target).measure(x)).item() == pytest.approx(5 / 3)
-    mean = MeanSquaredContentLoss(target)
+    mean = ContentLoss(target, kind="mean")
     assert mean.score(mean.measure(x)).item() == pytest.approx(2.5)
 
 

@@ -17,8 +17,9 @@ from style_transfer import cli
 from style_transfer.checkpoint import State
 from style_transfer.config import Settings
 from style_transfer.distributed import LOCAL
-from style_transfer.engine import picture_of, stylize
+from style_transfer.engine import stylize
 from style_transfer.errors import CheckpointError, ImageError, SettingsError
+from style_transfer.iterate import picture_of
 from style_transfer.masks import Region, StageRegion, colours, coverage, guide, regions_of
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import picture
 
-from style_transfer import engine, memory
+from style_transfer import engine, iterate, memory, planning
 from style_transfer.config import Settings
 from style_transfer.errors import MemoryLimitError, SettingsError
 from style_transfer.networks import VGG19
@@ -28,7 +28,7 @@ def tiny(make_network: MakeNetwork) -> Network:
     return make_network()
 
 
-def run(network: Network, **about: object) -> list[engine.Iterate]:
+def run(network: Network, **about: object) -> list[iterate.Iterate]:
     settings = Settings(min_scale=90, end_scale="128", initial_iterations=3, iterations=3, **about)  # type: ignore[arg-type]
     content, style = picture(1, 96, 128, network.dtype), picture(2, 80, 100, network.dtype)
     return list(engine.stylize(content, [style], settings, networks=[network]))
@@ -73,24 +73,24 @@ def test_the_picture_moves_to_the_host_where_a_device_is_too_small(monkeypatch: 
     monkeypatch.setattr(memory, "free_bytes", lambda device: int(free[device.type]))
     monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(1500.0, 1100.0, 1e-6))
     size = (6144, 8192)
-    assert not engine.plan_for([network], size, Settings()).host  # 4.6 GB of state
+    assert not planning.plan_for([network], size, Settings()).host  # 4.6 GB of state
     free["cuda"] = 6e9
-    plan = engine.plan_for([network], size, Settings())
+    plan = planning.plan_for([network], size, Settings())
     assert plan.host and not plan.limits.whole and plan.home(network) == torch.device("cpu")
     assert not memory.cramped(plan.limits, network, LAYERS)
     free["cuda"] = 4e9  # less than the state
-    assert engine.plan_for([network], size, Settings()).host
+    assert planning.plan_for([network], size, Settings()).host
     free["cpu"] = 3e9
     with pytest.raises(MemoryLimitError, match="needs 4.6 GB beside the tiles, but only 2.5 GB of memory are left on cpu"):
-        engine.plan_for([network], size, Settings())
+        planning.plan_for([network], size, Settings())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_picture_on_the_host_comes_to_the_same(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     network = make_network(devices=(torch.device("cuda:0"),))
     there = run(network, tile="32")[-1]
-    plan = engine.plan_for([network], (96, 128), Settings(tile="32"))
-    monkeypatch.setattr(engine, "plan_for", lambda *_: engine.Plan(plan.limits, host=True))
+    plan = planning.plan_for([network], (96, 128), Settings(tile="32"))
+    monkeypatch.setattr(planning, "plan_for", lambda *_: planning.Plan(plan.limits, host=True))
     here = run(network, tile="32")[-1]
     assert here.average.value().device.type == "cpu"
     assert torch.allclose(here.image(), there.image(), atol=1e-3)
@@ -120,14 +120,14 @@ def test_no_feature_map_has_2_to_the_31_elements(monkeypatch: pytest.MonkeyPatch
     network.spec, network.features, network.devices = VGG19, torch.float32, (torch.device("cuda:0"),)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10**15)
     monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(1500.0, 1100.0, 1e-6))
-    assert engine.plan_for([network], (4096, 7000), Settings()).limits == UNLIMITED
+    assert planning.plan_for([network], (4096, 7000), Settings()).limits == UNLIMITED
     size = (8192, 12288)
     for settings in (Settings(), Settings(tile="30000")):
-        sweep = Sweep([network], size, LAYERS, engine.plan_for([network], size, settings).limits)
+        sweep = Sweep([network], size, LAYERS, planning.plan_for([network], size, settings).limits)
         for part in sweep.parts:
             assert max(tile.read.area for hand in part.tiles for tile in hand) * memory._widest(part.segment) < 2**31
     with pytest.raises(SettingsError, match="more than 2.31 elements; take --tile auto"):
-        engine.plan_for([network], size, Settings(tile="off"))
+        planning.plan_for([network], size, Settings(tile="off"))
 
 
 def test_a_limit_makes_tiles_and_the_same_picture(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_memory_that_is_never_enough_ends_with_an_error(tiny: Network, monkeypat
     failing = Failing(monkeypatch, 10**6)
     with pytest.raises(MemoryLimitError, match="even in small tiles"):
         run(tiny)
-    assert len(failing.seen) == engine.RETRIES
+    assert len(failing.seen) == planning.RETRIES
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:

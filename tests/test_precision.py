@@ -95,6 +95,36 @@ def test_auto_is_float32_where_nothing_else_is_fast() -> None:
     assert devices.choose_precision("bf16", [CPU, CPU]).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize(
+    ("known", "limit", "expected"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, None, "fp32"),
+        ({"avx512_bf16": True}, None, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "ALL", "bf16"),
+        ({"avx512_bf16": True}, "AVX512_CORE_BF16", "bf16"),
+        ({"avx512_bf16": True}, "avx512_core_vnni", "fp32"),
+        ({"neon": True, "bf16": True}, None, "fp32"),
+    ],
+)
+def test_auto_is_bfloat16_on_cpus_that_multiply_it(
+    known: dict[str, bool], limit: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")  # conftest sets it
+    if limit is not None:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert devices.choose_precision("auto", [CPU]).name == expected
+
+
+def test_a_torch_that_does_not_list_capabilities_is_asked_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert devices.choose_precision("auto", [CPU]).name == "bf16"
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert devices.choose_precision("auto", [CPU]).name == "fp32"
+
+
 def test_a_precision_that_a_device_has_not_or_gets_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match="--precision tf32 is not there on cpu; take fp32"):
         devices.choose_precision("tf32", [CPU])

@@ -14,9 +14,11 @@ from torch import Tensor
 from style_transfer import cli
 from style_transfer.api import StyleTransfer, to_pixels
 from style_transfer.config import Settings
-from style_transfer.engine import Iterate, first_picture, make_optimizer, stylize
+from style_transfer.engine import make_optimizer, stylize
 from style_transfer.errors import SettingsError
 from style_transfer.images import to_pil
+from style_transfer.initial import first_picture
+from style_transfer.iterate import Iterate
 from style_transfer.networks import fitted
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective

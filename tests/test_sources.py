@@ -107,6 +107,11 @@ def test_what_is_wrong_in_a_file_is_one_line_with_a_way_out(text: str, words: li
     assert "\n" not in str(error.value)
 
 
+def test_a_byte_order_mark_is_no_error() -> None:
+    Path("o.toml").write_bytes(b"\xef\xbb\xbfiterations = 7\n")
+    assert parsed("--config", "o.toml")[0].iterations == 7
+
+
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     for path, word in (("none.toml", "no such file"), (".", "is not a file"), ("", "must not be empty")):
         with pytest.raises(SettingsError, match=word):

@@ -12,8 +12,9 @@ from test_losses import features
 from torch import Tensor
 
 from style_transfer.config import Settings
-from style_transfer.engine import first_picture, stylize
+from style_transfer.engine import stylize
 from style_transfer.errors import SettingsError
+from style_transfer.initial import first_picture
 from style_transfer.losses import Stats
 from style_transfer.networks.graph import Network
 from style_transfer.statistics import BINS, HistogramLoss, InnerTVLoss, MomentForm, error, histogram, moments

@@ -19,8 +19,29 @@ from ..schedule import Size, Stage
 from ..tiling import Geometry
 
 
+class _Step:
+    """What steps have in common. Unless they say otherwise they read the step before, cell by cell."""
+
+    name: str
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    ceil: bool = False
+    source: str | None = None
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of its outputs."""
+        return (self.name,)
+
+    @property
+    def sources(self) -> tuple[str | None, ...]:
+        """The layers it reads; None is the step before."""
+        return (self.source,)
+
+
 @dataclass(frozen=True)
-class Conv:
+class Conv(_Step):
     """A convolution and its ReLU; `key` is the stem of its weights' names in a file of torchvision's.
 
     `source` is the layer it reads, the step before if left out; `relu` the name of its output after the ReLU.
@@ -36,21 +57,15 @@ class Conv:
     groups: int = 1
     source: str | None = None
     relu: str = ""
-    ceil: bool = dataclasses.field(default=False, init=False)
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of its outputs, before and after the ReLU."""
         return self.name, self.relu or self.name.replace("conv", "relu")
 
-    @property
-    def sources(self) -> tuple[str | None, ...]:
-        """The layers it reads; None is the step before."""
-        return (self.source,)
-
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(_Step):
     """Pooling over kernel x kernel cells, in the manner that the network is run with.
 
     What does not fill a whole kernel at the right and lower edge is dropped, or, with `ceil`, pooled by itself.
@@ -63,56 +78,28 @@ class Pool:
     ceil: bool = False
     source: str | None = None
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The name of its output."""
-        return (self.name,)
-
-    @property
-    def sources(self) -> tuple[str | None, ...]:
-        """The layers it reads; None is the step before."""
-        return (self.source,)
-
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(_Step):
     """Local response normalisation across channels: x / (1 + alpha / size * sum of squares of `size` channels)^beta."""
 
     name: str
     size: int = 5
     alpha: float = 1e-4
     beta: float = 0.75
-    kernel: int = dataclasses.field(default=1, init=False)
-    stride: int = dataclasses.field(default=1, init=False)
-    padding: int = dataclasses.field(default=0, init=False)
-    ceil: bool = dataclasses.field(default=False, init=False)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The name of its output."""
-        return (self.name,)
-
-    @property
-    def sources(self) -> tuple[str | None, ...]:
-        """The step before."""
-        return (None,)
 
 
 @dataclass(frozen=True)
-class Concat:
+class Concat(_Step):
     """The channels of several layers of one size, one after the other."""
 
     name: str
-    sources: tuple[str | None, ...]
-    kernel: int = dataclasses.field(default=1, init=False)
-    stride: int = dataclasses.field(default=1, init=False)
-    padding: int = dataclasses.field(default=0, init=False)
-    ceil: bool = dataclasses.field(default=False, init=False)
+    parts: tuple[str, ...]
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """The name of its output."""
-        return (self.name,)
+    def sources(self) -> tuple[str | None, ...]:
+        """The layers it reads."""
+        return self.parts
 
 
 Step = Conv | Pool | Norm | Concat

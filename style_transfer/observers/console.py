@@ -16,7 +16,7 @@ from ..schedule import Stage
 from .late import Late
 
 if TYPE_CHECKING:
-    from ..engine import Iterate
+    from ..iterate import Iterate
 
 
 def print_out(text: object) -> None:
@@ -159,7 +159,7 @@ class Bar(Quiet):
             return
         self.shown = now
         self.late.put(None, {"loss": iterate.loss})
-        for _, numbers in self.late.arrived(all=iterate.ends_scale):
+        for _, numbers in self.late.arrived(wait=iterate.ends_scale):
             self.loss = f"loss {numbers['loss']:.4g}, "
         self.bar.set_description_str(f"{width}x{height} {iterate.step}/{iterate.steps}", refresh=False)
         self.bar.unit = f"{self.loss}{clock(left)} left"
@@ -213,13 +213,13 @@ class JSONLines(Quiet):
             "memory": iterate.memory,
         }
         self.late.put(event, {"loss": iterate.loss, **iterate.parts})
-        self._emit_late(all=iterate.ends_run)
+        self._emit_late(wait=iterate.ends_run)
 
-    def _emit_late(self, *, all: bool) -> None:
-        for event, numbers in self.late.arrived(all=all):
+    def _emit_late(self, *, wait: bool) -> None:
+        for event, numbers in self.late.arrived(wait=wait):
             loss, *parts = ((name, finite(value)) for name, value in numbers.items())
             self.emit(event | {"loss": loss[1], "parts": dict(parts)})
 
     def close(self) -> None:
         """Print what is still on its way."""
-        self._emit_late(all=True)
+        self._emit_late(wait=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .late import Late
 
 if TYPE_CHECKING:
-    from ..engine import Iterate
+    from ..iterate import Iterate
 
 Row = list[float | None]
 """The number of the step, counted over the whole run from 1, the loss, and each term; None if it is not finite."""
@@ -43,10 +43,10 @@ class History:
         if self._pending >= PENDING:
             self.read()
 
-    def read(self, *, all: bool = False) -> None:
-        """Take in what has arrived since the last time; with `all`, wait for the rest too."""
+    def read(self, *, wait: bool = False) -> None:
+        """Take in what has arrived since the last time; with `wait`, wait for the rest too."""
         self._pending = 0
-        for step, numbers in self._late.arrived(all=all):
+        for step, numbers in self._late.arrived(wait=wait):
             self.rows.append([step, *(value if math.isfinite(value) else None for value in numbers.values())])
         while len(self.rows) > self.limit:
             rows = [row for row in self.rows[1:] if int(row[0] or 0) % (2 << self.generation) == 0]

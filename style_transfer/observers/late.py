@@ -56,8 +56,8 @@ class Late(Generic[T]):
         """Note a thing and its numbers, scalar tensors of one device."""
         self._waiting.append((thing, Reading(scalars)))
 
-    def arrived(self, *, all: bool = False) -> Iterator[tuple[T, dict[str, float]]]:
-        """Yield what has arrived, and what is more than `behind` steps old or, with `all`, everything."""
-        while self._waiting and (all or len(self._waiting) > self.behind or self._waiting[0][1].ready):
+    def arrived(self, *, wait: bool = False) -> Iterator[tuple[T, dict[str, float]]]:
+        """Yield what has arrived, and what is more than `behind` steps old or, with `wait`, everything."""
+        while self._waiting and (wait or len(self._waiting) > self.behind or self._waiting[0][1].ready):
             thing, reading = self._waiting.popleft()
             yield thing, reading.read()

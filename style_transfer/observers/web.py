@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from aiohttp import web
 
-    from ..engine import Iterate
+    from ..iterate import Iterate
 
     Pixels = npt.NDArray[np.float32]
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -297,7 +297,7 @@ class WebObserver:
     def end(self, iterate: Iterate, picture: Callable[[], Pixels], output: Path, *, finished: bool) -> None:
         """Show the last picture, which has been written to `output`; `finished` unless the run was cut short."""
         self.show(iterate, picture)
-        self._history.read(all=True)
+        self._history.read(wait=True)
         self._result = output
         if self.finishing:
             self.answer(f"Finished after {self._where()}; the picture is saved.")
