@@ -25,6 +25,7 @@ except ImportError:  # Windows, where a file that is open cannot be removed anyw
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY = ".style_transfer-*.tmp"
+TRIES = 8
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -79,7 +80,12 @@ def replacing(path: str | Path, check: Callable[[BinaryIO], None] | None = None)
     stream: BinaryIO | None = None
     try:
         stream = temporary.open("xb")
-        _lock(stream)
+        for _ in range(TRIES):
+            if _lock(stream) and _there(temporary, stream):
+                break
+            stream.close()  # another run took it for a leftover before it was locked
+            temporary = target.parent / TEMPORARY.replace("*", secrets.token_hex(8))
+            stream = temporary.open("xb")
         if target.exists():
             with contextlib.suppress(OSError):  # some file systems have no modes
                 temporary.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -139,6 +145,13 @@ def _lock(stream: BinaryIO) -> bool:
     return True
 
 
+def _there(path: Path, stream: BinaryIO) -> bool:
+    """Say whether an open file is still the one at `path`."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False
+
+
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
     """Hold the place `path` for this process within the block. Raises `OutputError` if another process does.
@@ -178,9 +191,8 @@ def _own(place: Path) -> BinaryIO | None:
         if not _lock(stream):
             stream.close()
             return None
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(stream.fileno()), place.stat()):
-                return stream
+        if _there(place, stream):
+            return stream
         stream.close()  # the one who had it has removed it just now
 
 
@@ -189,7 +201,7 @@ def clean(folder: Path) -> int:
     removed = 0
     for path in folder.glob(TEMPORARY):
         with contextlib.suppress(OSError), path.open("r+b") as stream:
-            if path.stat().st_size and _lock(stream):  # one that is empty may be made just now
+            if _lock(stream):
                 path.unlink()
                 removed += 1
     return removed

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -295,10 +295,26 @@ def test_row_57_two_runs_on_one_output_the_second_is_refused(place: Path, capsys
 
 def test_row_59_leftovers_of_a_crash_are_cleaned(place: Path) -> None:
     (place / ".style_transfer-00ff00ff00ff00ff.tmp").write_bytes(b"half a picture")
+    (place / ".style_transfer-11ff00ff00ff00ff.tmp").touch()  # killed before the first byte
     with files.locked("o.png"):
         (lock,) = place.glob("*.lock")
     lock.touch()
     assert cli.main(command()) == 0
+    assert not list(place.glob(".style_transfer*"))
+
+
+def test_a_new_file_that_another_run_takes_for_a_leftover_is_made_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, calls = files._lock, []
+
+    def late(stream: BinaryIO) -> bool:
+        calls.append(stream)
+        if len(calls) == 1:
+            assert files.clean(place) == 1  # calls it too
+        return lock(stream)
+
+    monkeypatch.setattr(files, "_lock", late)
+    files.write_text(place / "x", "whole")
+    assert (place / "x").read_text() == "whole" and len(calls) == 3
     assert not list(place.glob(".style_transfer*"))
 
 
