@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -195,37 +196,51 @@ def _table(tasks: Sequence[Task], made: Mapping[Task, Path | None]) -> npt.NDArr
 
 
 class _Sheet:
-    """A white sheet of square cells, each with a picture and a line under it; cells shrink where there are very many."""
+    """A white sheet of cells, each with a picture and a line under it; a row is as high as its highest picture.
+
+    Cells are `cell` pixels wide, and shrink where there are very many.
+    """
 
     def __init__(self, columns: int, rows: int) -> None:
+        self.columns, self.rows = columns, rows
         self.cell = min(CELL, max(48, MAX_SHEET // max(columns, rows) - 40))
         self.gap = max(4, self.cell // 24)
         self.font = ImageFont.load_default(max(9, self.cell // 18))
         self.line = math.ceil(1.6 * max(9, self.cell // 18))
-        width, height = columns * (self.cell + self.gap) + self.gap, rows * (self.cell + self.line + self.gap) + self.gap
-        self.image = Image.new("RGB", (width, height), "white")
-        self.draw = ImageDraw.Draw(self.image)
+        self.cells: dict[tuple[int, int], tuple[Image.Image | str, str]] = {}
+        """By column and row: a picture, or a word that stands for one, and the label."""
 
     def put(self, column: int, row: int, path: Path | None, label: str) -> None:
         """Put a picture and its label into a cell; a word stands for a picture that is not there."""
-        left = self.gap + column * (self.cell + self.gap)
-        top = self.gap + row * (self.cell + self.line + self.gap)
-        word = "failed"
+        shows: Image.Image | str = "failed"
         if path is not None:
             try:
-                picture = self._reduced(path)
-                place = left + (self.cell - picture.width) // 2, top + (self.cell - picture.height)
-                self.image.paste(picture, place)
-                word = ""
+                shows = self._reduced(path)
             except ImageError:
-                word = "not readable"
-        if word:
-            self.draw.rectangle((left, top, left + self.cell - 1, top + self.cell - 1), outline="gray")
-            middle = left + self.cell / 2 - self.font.getlength(word) / 2
-            self.draw.text((middle, top + self.cell / 2), word, fill="black", font=self.font)
-        text = self._fitted(label)
-        middle = left + self.cell / 2 - self.font.getlength(text) / 2
-        self.draw.text((middle, top + self.cell + self.line * 0.1), text, fill="black", font=self.font)
+                shows = "not readable"
+        self.cells[column, row] = shows, label
+
+    def pixels(self) -> npt.NDArray[np.float32]:
+        """Return the sheet's pixels."""
+        heights = [self.line] * self.rows
+        for (_, row), (shows, _) in self.cells.items():
+            heights[row] = max(heights[row], self.cell // 2 if isinstance(shows, str) else shows.height)
+        bottoms = list(itertools.accumulate(height + self.line + self.gap for height in heights))
+        image = Image.new("RGB", (self.columns * (self.cell + self.gap) + self.gap, bottoms[-1] + self.gap), "white")
+        draw = ImageDraw.Draw(image)
+        for (column, row), (shows, label) in self.cells.items():
+            left, bottom = self.gap + column * (self.cell + self.gap), bottoms[row] - self.line
+            middle = left + self.cell / 2
+            if isinstance(shows, str):
+                top = bottom - heights[row]
+                draw.rectangle((left, top, left + self.cell - 1, bottom - 1), outline="gray")
+                place = middle - self.font.getlength(shows) / 2, (top + bottom) / 2
+                draw.text(place, shows, fill="black", font=self.font)
+            else:
+                image.paste(shows, (left + (self.cell - shows.width) // 2, bottom - shows.height))
+            text = self._fitted(label)
+            draw.text((middle - self.font.getlength(text) / 2, bottom + self.line * 0.1), text, fill="black", font=self.font)
+        return np.asarray(image).astype(np.float32) / np.float32(255)
 
     def _reduced(self, path: Path) -> Image.Image:
         """Return a picture file in 8 bits, fitted into a cell; what is transparent is white."""
@@ -246,7 +261,3 @@ class _Sheet:
         while text and self.font.getlength(text + "...") > self.cell:
             text = text[:-1]
         return text + "..."
-
-    def pixels(self) -> npt.NDArray[np.float32]:
-        """Return the sheet's pixels."""
-        return np.asarray(self.image).astype(np.float32) / np.float32(255)
