@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
+import http.client
 import itertools
 import threading
 import tracemalloc
 from pathlib import Path
 
 import fuzz
+import numpy as np
 import psutil
 import pytest
 import torch
 from conftest import TINY, picture, tiny_weights
 
 from style_transfer import memory
+from style_transfer.api import to_pixels
 from style_transfer.config import Settings
 from style_transfer.engine import stylize
+from style_transfer.iterate import Iterate
 from style_transfer.networks.graph import Network
+from style_transfer.observers.console import TimeLeft
+from style_transfer.observers.web import WebObserver
 
 CORPUS = Path(__file__).parent / "corpus"
 """Files made by hand, and found by fuzzing, that have something wrong with them: TARGET-what."""
@@ -59,10 +67,31 @@ def test_the_guard_of_damaged_files_can_fail(tmp_path: Path, monkeypatch: pytest
     assert Path("crash-checkpoint").exists()
 
 
+class Level:
+    """Memory, open handles and threads of this process, which are to stay where they are once things have settled."""
+
+    def __init__(self, runs: int, settled: int) -> None:
+        self.runs, self.settled = runs, settled
+        self.first: tuple[int, int, int] | None = None
+
+    def note(self, number: int) -> None:
+        """Take note after a run; check after the last."""
+        if number not in (self.settled, self.runs):
+            return
+        gc.collect()
+        memory.release()
+        process = psutil.Process()
+        now = process.memory_info().rss, process.num_fds(), threading.active_count()
+        if self.first is None:
+            self.first = now
+            return
+        assert now[0] <= 1.05 * self.first[0]
+        assert now[1:] == self.first[1:]
+
+
 def soak(runs: int, settled: int) -> None:
-    """Run so many times at changing sizes and losses; after `settled` of them, memory, handles and threads stay as they are."""
-    process = psutil.Process()
-    level = handles = threads = 0
+    """Run so many times at changing sizes and losses; after `settled` of them, nothing grows any more."""
+    level = Level(runs, settled)
     cases = itertools.cycle(itertools.product((32, 45, 64), ("gram", "wasserstein"), ("adam", "lbfgs"), ("average", "max")))
     for number, (scale, loss, optimizer, pooling) in zip(range(1, runs + 1), cases, strict=False):
         network = Network(TINY, tiny_weights(number % 3), pooling=pooling, dtype=torch.float32)
@@ -73,18 +102,62 @@ def soak(runs: int, settled: int) -> None:
         *_, last = stylize(picture(1, 50 + number % 7, 60, torch.float32), styles, settings, networks=[network])
         assert last.image().isfinite().all()
         del last, network
-        if number in (settled, runs):
-            gc.collect()
-            memory.release()
-            now = process.memory_info().rss, process.num_fds(), threading.active_count()
-            if number == settled:
-                level, handles, threads = now
-    assert now[0] <= 1.05 * level
-    assert now[1:] == (handles, threads)
+        level.note(number)
+
+
+def visit(page: WebObserver, over: threading.Event) -> None:
+    """Come and go as viewers do: one reads events and pictures, one does not read, one hangs up in the middle."""
+    headers = {"Cookie": f"{page.cookie}={page.token}"}
+    while not over.is_set():
+        reader, deaf = (http.client.HTTPConnection("127.0.0.1", page.port, timeout=10) for _ in range(2))
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            deaf.request("GET", "/events", headers=headers)
+            reader.request("GET", "/events", headers=headers)
+            reader.getresponse().readline()
+            reader.close()
+            reader.request("GET", "/image", headers=headers)
+            reader.getresponse().read(100)
+        reader.close()
+        deaf.close()
+
+
+def watched_soak(runs: int, settled: int) -> None:
+    """As `soak`, with a live page for each run and three clients that come and go."""
+    level = Level(runs, settled)
+    network = Network(TINY, tiny_weights(0), dtype=torch.float32)
+    settings = Settings(min_scale=32, end_scale="45", initial_iterations=30, iterations=30)
+    content, style = picture(1, 50, 60, torch.float32), picture(2, 50, 60, torch.float32)
+    for number in range(1, runs + 1):
+        page = WebObserver(port=0, content=to_pixels(content))
+        page.start()
+        over = threading.Event()
+        clients = [threading.Thread(target=visit, args=(page, over)) for _ in range(3)]
+        for client in clients:
+            client.start()
+        clock: TimeLeft | None = None
+        for iterate in stylize(content, [style], settings, networks=[network]):
+            clock = clock or TimeLeft(iterate.stages)
+            left = clock.update(iterate.index, iterate.step, iterate.seconds)
+            page.update(iterate, clock, left, functools.partial(pixels_of, iterate))
+        page.end(iterate, functools.partial(pixels_of, iterate), Path("none.png"), finished=True)
+        over.set()
+        page.close()
+        for client in clients:
+            client.join()
+        del page, clients, iterate
+        level.note(number)
+
+
+def pixels_of(iterate: Iterate) -> np.ndarray:
+    return to_pixels(iterate.image())
 
 
 def test_runs_in_one_process_leave_nothing_behind() -> None:
     soak(30, 12)
+
+
+def test_runs_with_a_live_page_and_clients_that_come_and_go_leave_nothing_behind() -> None:
+    watched_soak(20, 8)
 
 
 @pytest.mark.long
