@@ -155,6 +155,24 @@ def check_iterates(pattern: str, tasks: Sequence[Task]) -> None:
             raise SettingsError(f"--save-iterates {shown(pattern)} is the same for several pictures; put {{content}} into it")
 
 
+def beside(flag: str, pattern: str, task: Task) -> Path:
+    """Return the name of a file that each picture has one of, from a pattern with {content}, {style} and {output}.
+
+    Raises `SettingsError`.
+    """
+    return fill(flag, pattern, task.names | {"output": task.output.stem})
+
+
+def check_beside(flag: str, pattern: str, tasks: Sequence[Task]) -> None:
+    """Raise `SettingsError` where two tasks would have the same such file, or a field is unknown."""
+    names: dict[Path, Task] = {}
+    for task in tasks:
+        if names.setdefault(beside(flag, pattern, task), task) is not task:
+            raise SettingsError(
+                f"{flag} {shown(pattern)} is the same for several pictures; put {{content}} or {{output}} into it"
+            )
+
+
 def make_folder(path: Path) -> None:
     """Make the folder of a file that is going to be written. Raises `OutputError`."""
     try:

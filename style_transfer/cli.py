@@ -30,13 +30,14 @@ from .errors import (
 from .files import same_file, shown
 from .interrupt import Interrupt
 from .observers.console import Bar, JSONLines, Quiet, clock, print_out
+from .observers.history import History
 from .options import Options, parse
 
 if TYPE_CHECKING:
     import torch
 
     from .batch import Task
-    from .checkpoint import Found, Keeper
+    from .checkpoint import Found, Keeper, State
     from .images import Picture
     from .masks import Region
     from .networks import Weights
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .observers.console import Observer
     from .observers.web import WebObserver
     from .output import Output
+    from .painting import Painting
     from .schedule import Stage
 
 T = TypeVar("T")
@@ -146,6 +148,7 @@ class Run:
             tasks = [batch.Task(self.content_path, tuple(styles), Path(self.options.output))]
         if self.options.save_iterates is not None:
             batch.check_iterates(self.options.save_iterates, tasks)
+        self._check_beside(tasks)
         sheet = self.options.contact_sheet
         if sheet is not None:
             images.check_output(sheet)
@@ -153,6 +156,20 @@ class Run:
             if any(same_file(Path(sheet), Path(path)) for path in dict.fromkeys(inputs)):
                 raise SettingsError(f"--contact-sheet {sheet} is also an input or a result; choose another name")
         return tasks
+
+    def _check_beside(self, tasks: Sequence[Task]) -> None:
+        """Raise `SettingsError` if there cannot be the animations and reports that are asked for, whatever the pictures are."""
+        from . import batch
+
+        if self.options.animation is not None:
+            from .observers import movie
+
+            movie.check("--animation", self.options.animation, self.options.animation_rate)
+            batch.check_beside("--animation", self.options.animation, tasks)
+        if self.options.report is not None:
+            if Path(self.options.report).suffix.lower() not in (".html", ".htm"):
+                raise SettingsError(f"--report {self.options.report} must end in .html")
+            batch.check_beside("--report", self.options.report, tasks)
 
     def _output(self, task: Task) -> Output:
         from .output import Output
@@ -330,23 +347,26 @@ class Run:
             self._take_over(output, found, networks[0].devices[0])
         observer = self._observer(sum(stage.work for stage in job.stages))
         painting = Painting(output, self.settings, self.options, self.group, self.interrupt, observer, keeper)
+        began, done = 0.0, 0
+        if state is not None:
+            began, done = state.seconds, sum(stage.steps for stage in job.stages[: state.index]) + state.step
+        history = History(steps=done)
+        self._equip(painting, job, output, history, state)
         complete = state is not None and (state.index, state.step) == (len(job.stages) - 1, job.stages[-1].steps)
         if self.group.broadcast(None if self.group.rank else complete):
             if state is not None:
-                painting.save_state(state, picture_of(state, job.content, job.regions), finished=True)
+                painting.save_kept(state, picture_of(state, job.content, job.regions))
                 if keeper is not None and not self.options.keep_checkpoint:
                     keeper.remove()
                 print_out(output.path)
             return 0
-        began = 0.0
         if state is not None:
-            began = state.seconds
             output.resume(state, job.stages)
         found = state = None
         try:
             return painting(
                 iterates, lambda state: picture_of(state, job.content, job.regions),
-                lambda: self._watch(job, output, observer), began, last=last,
+                lambda: self._watch(job, output, observer, history), began, last=last,
             )  # fmt: skip
         finally:
             observer.close()
@@ -428,7 +448,40 @@ class Run:
             return JSONLines()
         return Quiet() if self.options.quiet else Bar(total)
 
-    def _watch(self, job: Job, output: Output, observer: Observer) -> WebObserver | None:
+    def _equip(self, painting: Painting, job: Job, output: Output, history: History, state: State | None) -> None:
+        """Give a painting the preview, the animation and the report that are asked for; `state` is what it goes on from."""
+        from . import __version__
+
+        options, bar = self.options, painting.observer
+        if options.preview and isinstance(bar, Bar) and bar.bar is not None:
+            from .observers import preview
+
+            protocol = preview.protocol(os.environ) if options.preview_protocol == "auto" else options.preview_protocol
+            if protocol is not None:
+                latest = (lambda: painting.gathered) if self.group.size > 1 else None
+                painting.preview = preview.Preview(bar, protocol, output.finish, latest)
+        if output.animation is not None:
+            from .observers.animation import Animation
+
+            start = job.init if job.init is not None else job.content if self.settings.init == "content" else None
+            store = None if output.checkpoint is None else output.animation.with_name(output.animation.name + ".frames")
+            painting.animation = Animation(
+                output.animation, job.stages[-1].size, seconds=options.animation_seconds, rate=options.animation_rate,
+                side=options.animation_size, start=start, finish=output.finish, about=f"style_transfer {__version__}",
+                group=self.group, store=store, run=output.identity,
+            )  # fmt: skip
+            if state is not None and not self.group.rank and not painting.animation.resume((state.index, state.step)):
+                about = f"there are no pictures from before for {output.animation}; it shows the start and what comes now"
+                painting.observer.say(shown(f"style_transfer: note: {about}"))
+        if output.report is not None and not self.group.rank:
+            from .observers.report import Report
+
+            painting.report = Report(
+                output.report, output.recipe, output.roles, history, resumed=history.steps,
+                began=0.0 if state is None else state.seconds, max_pixels=options.max_pixels,
+            )  # fmt: skip
+
+    def _watch(self, job: Job, output: Output, observer: Observer, history: History) -> WebObserver | None:
         """Return the live page, if there is to be one, showing this picture; it is served once for all."""
         if not self.options.web or self.group.rank:
             return None
@@ -450,11 +503,11 @@ class Run:
             "settings": {flag_name(name): value for name, value in output.recipe["settings"].items()},
         }
         if self.page is not None:
-            self.page.begin(about, to_pixels(content), output.finish)
+            self.page.begin(about, to_pixels(content), output.finish, history)
             return self.page
         self.page = WebObserver(
             host=self.options.host, port=self.options.port, browser=self.options.browser,
-            about=about, content=to_pixels(content), finish=output.finish,
+            about=about, content=to_pixels(content), finish=output.finish, history=history,
         )  # fmt: skip
         observer.say(f"watch it at {self.page.start()}")
         if self.page.exposed:

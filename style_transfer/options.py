@@ -58,6 +58,20 @@ class Options:
     port: int = option(8080, "port of the live page", kind=int, minimum=0, maximum=65535)
     browser: str | None = option(None, "open the live page in a browser, the usual one or the one named", optional_word=True,
         metavar="NAME")  # fmt: skip
+    preview: bool = option(False, "show a small picture above the bar now and then, in terminals that can", flag=True)
+    preview_protocol: str = option("auto", "how the terminal gets that picture; or auto, as it says it can, else not at all",
+        words=("auto", "kitty", "iterm2", "sixel"))  # fmt: skip
+    animation: str | None = option(None, "show how the painting grew, evenly paced by how much changes, in a .mp4, .webm, .gif "
+        "or .webp; for several pictures a pattern such as {content}.mp4, also {style} {output}", metavar="FILE",
+        check=check_not_empty)  # fmt: skip
+    animation_seconds: float = option(10.0, "length of the animation in seconds, in which the last picture stays for a while",
+        kind=float, minimum=0.1, maximum=600.0, metavar="SECONDS")  # fmt: skip
+    animation_rate: float | None = option(None, "frames per second (30, or 15 for .gif and .webp, if left out)", kind=float,
+        minimum=1.0, maximum=60.0)  # fmt: skip
+    animation_size: int | None = option(None, "long side of the animation in pixels, at most the result's (960, or 480 for .gif "
+        "and .webp, if left out)", kind=int, minimum=16, maximum=4096, metavar="PIXELS")  # fmt: skip
+    report: str | None = option(None, "a page about the run in one .html file: pictures, curves, times, settings, hashes; for "
+        "several pictures a pattern such as {output}.html", metavar="FILE", check=check_not_empty)  # fmt: skip
     quiet: bool = option(False, "print nothing but errors and the result's path", flag=True)
     json: bool = option(False, "print one JSON line per iteration with each loss term", flag=True)
 

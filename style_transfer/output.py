@@ -47,6 +47,8 @@ class Output:
         beside = self.path.with_name(self.path.name + ".checkpoint")
         self.checkpoint = None if given == "off" else beside if given is None else Path(given)
         self.pattern = None if options.save_iterates is None else batch.iterate_pattern(options.save_iterates)
+        self.animation = None if options.animation is None else batch.beside("--animation", options.animation, task)
+        self.report = None if options.report is None else batch.beside("--report", options.report, task)
         self.found: Found | None = None
         """What --resume goes on from."""
         self.frames = 0
@@ -58,12 +60,20 @@ class Output:
         self.recipe: dict[str, Any] = {}
 
     @property
+    def roles(self) -> list[tuple[str, str]]:
+        """The files that the picture is made from, each with what it is."""
+        found = [("content", self.task.content), *(("style", path) for path in self.task.styles)]
+        found += [("mask of the content", path) for path in self.options.content_mask or ()]
+        found += [("mask of a style", path) for path in self.options.style_mask or ()]
+        if self.settings.init not in INITS:
+            found.append(("picture to start from", self.settings.init))
+        found += [(role, path) for role, path in (("weights", self.settings.weights), ("profile", self.options.proof)) if path]
+        return found
+
+    @property
     def inputs(self) -> list[str]:
         """The files that the picture is made from."""
-        found = [self.task.content, *self.task.styles]
-        found += [path for path in (self.settings.weights, self.options.proof) if path]
-        found += [*(self.options.content_mask or ()), *(self.options.style_mask or ())]
-        return found + ([self.settings.init] if self.settings.init not in INITS else [])
+        return [path for _, path in self.roles]
 
     @property
     def there(self) -> bool:
@@ -104,11 +114,25 @@ class Output:
                     raise SettingsError(f"--checkpoint {self.checkpoint} is also an input or the output; choose another name")
         elif self.options.resume:
             raise SettingsError("--resume needs a checkpoint, and --checkpoint is off")
+        others = [self.path, self.sidecar, *([] if self.checkpoint is None else [self.checkpoint]), *map(Path, self.inputs)]
+        for flag, more in (("--animation", self.animation), ("--report", self.report)):
+            if more is None:
+                continue
+            if self.several and not self.options.dry_run:
+                batch.make_folder(more)
+            if more.parent.is_dir() or not self.several:
+                files.check_target(more)
+            if any(same_file(more, other) for other in others):
+                raise SettingsError(f"{flag} {more} is also an input or another output; choose another name")
+            others.append(more)
 
     def hold(self, held: contextlib.ExitStack) -> None:
         """Keep other runs away while `held` lasts, remove what runs that died left there, and find what to go on from."""
         held.enter_context(files.locked(self.path))
         files.clean(self.path.resolve().parent)
+        for more in (self.animation, self.report):
+            if more is not None:
+                files.clean(more.resolve().parent)
         if self.checkpoint is None:
             return
         if self.options.checkpoint is not None:
@@ -167,6 +191,13 @@ class Output:
         for name, path in (("init", self.settings.init), ("proof", self.options.proof)):
             if path and path not in INITS:
                 self.recipe[name] = described(path)
+
+    @property
+    def identity(self) -> str:
+        """Words that are the same for two runs that paint the same picture, wherever they do it."""
+        given = {name: value for name, value in self.recipe["settings"].items() if name not in checkpoint.ANYWHERE}
+        made_from = ("content", "styles", "content_masks", "style_masks", "init")
+        return json.dumps([given, *(self.recipe.get(name) for name in made_from)], sort_keys=True)
 
     def resume(self, state: State, stages: Sequence[Stage]) -> None:
         """Count the numbered pictures that were written before a state."""

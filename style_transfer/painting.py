@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from .distributed import Group
     from .interrupt import Interrupt
     from .iterate import Iterate
+    from .observers.animation import Animation
     from .observers.console import Observer
+    from .observers.preview import Preview
+    from .observers.report import Report
     from .observers.web import WebObserver
     from .options import Options
     from .output import Output
@@ -45,6 +48,9 @@ class Painting:
         self.output, self.settings, self.options = output, settings, options
         self.group, self.interrupt, self.observer, self.keeper = group, interrupt, observer, keeper
         self.page: WebObserver | None = None
+        self.preview: Preview | None = None
+        self.animation: Animation | None = None
+        self.report: Report | None = None
         self.skip = False
         """Whether the engine is to go on with the next scale."""
         self.gathered: Pixels | None = None
@@ -77,7 +83,11 @@ class Painting:
                 self.keeper.close()
             if self.page is not None:
                 self.page.fail(str(error))
+            self._save_failed(error)
             raise
+        finally:
+            if self.animation is not None:
+                self.animation.close()
 
     def _loop(self, iterates: Iterates, began: float) -> tuple[Iterate, bool]:
         """Paint to the end or until somebody ends it; return the last iterate, and whether a viewer was content with it."""
@@ -93,6 +103,7 @@ class Painting:
             if self.page is not None:
                 self.page.update(iterate, clock, left, functools.partial(self._page_pixels, iterate), held)
                 held += self.page.hold(lambda: self.interrupt.asked)
+            self._show(iterate)
             if iterate.halvings > halvings and not self.group.rank:
                 halvings = iterate.halvings
                 self.observer.say(
@@ -142,6 +153,12 @@ class Painting:
         share = f" by each of {self.group.size} processes" if self.group.size > 1 else ""
         self.observer.say(f"{width}x{height} is worked on in {' + '.join(map(str, iterate.tiles))} tiles{share}")
 
+    def _show(self, iterate: Iterate) -> None:
+        """Let those watch who make something of the run."""
+        for onlooker in (self.preview, self.animation, self.report):
+            if onlooker is not None:
+                onlooker.update(iterate)
+
     def _page_pixels(self, iterate: Iterate) -> Pixels:
         """Return what the live page shows: the picture so far, or, in a group, whose parts lie apart, the one saved last.
 
@@ -165,13 +182,18 @@ class Painting:
             self.keeper.close()
             self._tell_problem(self.keeper)
         code = 0 if iterate.ends_run or finished else self.interrupt.exit_code
+        if self.preview is not None and not iterate.ends_run:
+            self.preview.show(iterate)
+        failure = self._save_more(iterate, code)
         self.observer.close()
         if self.group.rank:
             return code
         height, width = iterate.size
         if isinstance(self.observer, JSONLines):
+            more = {"animation": self.output.animation, "report": self.output.report}
             self.observer.emit({"event": "done", "output": str(self.output.path), "width": width, "height": height,
-                                "interrupted": not iterate.ends_run})  # fmt: skip
+                                "interrupted": not iterate.ends_run,
+                                **{name: str(path) for name, path in more.items() if path is not None}})  # fmt: skip
         else:
             print_out(self.output.path)
         if not iterate.ends_run:
@@ -180,7 +202,60 @@ class Painting:
                 f"{iterate.steps}; the picture so far is in {shown(self.output.path)}"
                 + ("; --resume goes on" if self.keeper is not None and self.keeper.number else "")
             )
+        if failure is not None:
+            raise failure
         return code
+
+    def _save_more(self, iterate: Iterate | None, code: int) -> OutputError | None:
+        """Write the animation and the report after the picture; return what went wrong. In a group all call it."""
+        failure: OutputError | None = None
+        if self.animation is not None:
+            try:
+                if iterate is not None and not self.options.quiet and not self.group.rank:
+                    self.observer.say(shown(f"writing {self.animation.path}"))
+                self.animation.write(iterate)
+            except OutputError as error:
+                failure = error
+            if iterate is None or iterate.ends_run or self.keeper is None:
+                self.animation.forget()
+            else:
+                self.animation.store(now=True)
+        if self.report is not None and not self.group.rank:
+            status = "finished"
+            if iterate is not None and not iterate.ends_run:
+                where = f"{iterate.w}x{iterate.h}, iteration {iterate.step} of {iterate.steps}"
+                status = f"{'stopped' if code else 'finished early'} at {where}"
+            try:
+                self.report.write(self.output.path, status)
+            except OutputError as error:
+                failure = failure or error
+        return failure
+
+    def save_kept(self, state: State, picture: torch.Tensor) -> None:
+        """Write picture, animation and report of a run that was complete when it went on. Raises `OutputError`."""
+        try:
+            self.save_state(state, picture, finished=True)
+            if self.animation is not None:
+                self.animation.take((state.index, state.step), picture)
+            failure = self._save_more(None, 0)
+        finally:
+            if self.animation is not None:
+                self.animation.close()
+        if failure is not None:
+            raise failure
+
+    def _save_failed(self, error: StyleTransferError) -> None:
+        """Write what there is of the animation and the report of a run that failed."""
+        if self.group.rank:
+            return
+        if self.animation is not None:
+            with contextlib.suppress(OutputError, MemoryError):
+                self.animation.write()
+            if self.keeper is not None:
+                self.animation.store(now=True)
+        with contextlib.suppress(OutputError, MemoryError):
+            if self.report is not None and self.output.saved is not None:
+                self.report.write(self.output.path, f"failed: {error}")
 
     def _write_last(self, iterate: Iterate) -> None:
         """Write the picture at the end, and remove the checkpoints of a run that is complete."""
@@ -210,12 +285,15 @@ class Painting:
             return
         if iterate.finite():
             self.keeper.keep(iterate.state(), self.group, self._room(iterate))
+            if self.animation is not None:
+                self.animation.store()
         self._tell_problem(self.keeper)
 
     def _tell_problem(self, keeper: Keeper) -> None:
-        problem = keeper.told()
-        if problem is not None:
-            self.observer.say(shown(f"style_transfer: note: {problem}; the run goes on without this checkpoint"))
+        for teller in (keeper, self.animation):
+            problem = None if teller is None else teller.told()
+            if problem is not None:
+                self.observer.say(shown(f"style_transfer: note: {problem}; the run goes on without this checkpoint"))
 
     def _room(self, iterate: Iterate) -> int:
         """Return how many bytes a copy of the state may take beside what the next step takes again."""
@@ -242,7 +320,7 @@ class Painting:
         pixels = to_pixels(iterate.image())
         if self.group.rank:
             return
-        self.gathered = pixels if self.group.size > 1 and self.page is not None else None
+        self.gathered = pixels if self.group.size > 1 and (self.page or self.preview) is not None else None
         report: dict[str, Any] = {
             "finished": finished,
             "loss": float(iterate.loss),
@@ -254,6 +332,8 @@ class Painting:
         pixels = self.output.finish(pixels)
         about = self.output.save(pixels, iterate.size, iterate.step, iterate.steps, report)
         self.output.save_frame(iterate, pixels, about)
+        if self.report is not None and (finished or iterate.ends_scale or self.skip):
+            self.report.picture(iterate, pixels)
 
     def save_state(self, state: State, picture: torch.Tensor, *, finished: bool) -> None:
         """Write the picture (1, 3, H, W) of a state that was kept. Raises `OutputError`."""

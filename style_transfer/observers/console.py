@@ -138,6 +138,8 @@ class Bar(Quiet):
         self.loss = ""
         self.late: Late[None] = Late()
         self.bar = None
+        self.rows = 0
+        """How many rows above the bar have a picture."""
         if self.stream.isatty():
             bar_format = "{desc} {percentage:3.0f}%|{bar}| {unit}"
             self.bar = tqdm(total=total, unit="", file=self.stream, bar_format=bar_format, dynamic_ncols=True,
@@ -166,8 +168,27 @@ class Bar(Quiet):
         self.bar.n = iterate.done
         self.bar.refresh()
 
+    def draw(self, sequence: str, rows: int) -> None:
+        """Write what draws a picture with its corner at the cursor, into so many rows above the bar.
+
+        The rows are made the first time, and again when a line was printed since or another number is wanted; else the picture
+        takes the place of the one before.
+        """
+        if self.bar is None or self.bar.disable:
+            return
+        self.bar.clear()
+        room = "" if self.rows == rows else "\n" * rows
+        self.rows = rows
+        try:  # the cursor's place is kept and taken again, since terminals differ in where a picture leaves it
+            self.stream.write(f"{room}\r\x1b7\x1b[{rows}A{sequence}\x1b8")
+            self.stream.flush()
+        except (OSError, ValueError):
+            return
+        self.bar.refresh()
+
     def say(self, text: str) -> None:
         """Print a line above the bar."""
+        self.rows = 0
         if self.bar is not None and not self.bar.disable:
             self.bar.clear()
         super().say(text)

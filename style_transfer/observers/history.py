@@ -18,26 +18,30 @@ PENDING = 256
 
 
 class History:
-    """What each loss term was at each step.
+    """What each loss term was at each step; `steps` were done before.
 
     When there are more than `limit` rows every second one is dropped, and from then on every second step is left out;
     `generation` counts how often that was. `read` takes in what has arrived from the device, and does not wait for the rest.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, *, steps: int = 0) -> None:
         self.limit = limit
         self.names: tuple[str, ...] = ()
-        self.steps = 0
+        self.steps = self.first = steps
         self.generation = 0
         self.rows: list[Row] = []
         self._late: Late[int] = Late()
         self._pending = 0
+        self._last: Iterate | None = None
 
     def add(self, iterate: Iterate) -> None:
-        """Take note of an iteration."""
+        """Take note of an iteration, once, whoever else does."""
+        if iterate is self._last:
+            return
+        self._last = iterate
         self.steps += 1
         self.names = self.names or tuple(iterate.parts)
-        if self.steps % (1 << self.generation) == 0 or self.steps == 1:
+        if self.steps % (1 << self.generation) == 0 or self.steps == self.first + 1:
             self._late.put(self.steps, {"loss": iterate.loss, **iterate.parts})
             self._pending += 1
         if self._pending >= PENDING:

@@ -104,9 +104,10 @@ class WebObserver:
     """Serves the live page from `start` to `close`.
 
     `browser` is None for none, "" for the usual one, or a name that the `webbrowser` module knows. `about` is what the page
-    says of the run, JSON-able; `content` is the content picture, `finish` what is done to colours before they are shown.
-    `begin` goes on with another picture. The run calls `update` after each iteration, then `hold`, and looks at `finishing`
-    and `skipping`, which are what a viewer wishes; it tells with `answer` what it did.
+    says of the run, JSON-able; `content` is the content picture, `finish` what is done to colours before they are shown,
+    `history` the loss terms, if others look at them too. `begin` goes on with another picture. The run calls `update` after
+    each iteration, then `hold`, and looks at `finishing` and `skipping`, which are what a viewer wishes; it tells with `answer`
+    what it did.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class WebObserver:
         about: dict[str, object] | None = None,
         content: Pixels | None = None,
         finish: Callable[[Pixels], Pixels] | None = None,
+        history: History | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -129,7 +131,7 @@ class WebObserver:
         self._version = 0
         self._answers: list[str] = []
         self._encoding = 0.0
-        self.begin(about, content, finish)
+        self.begin(about, content, finish, history)
         self._requests = 0
         self._busy: set[Any] = set()
         self._streams = 0
@@ -146,8 +148,9 @@ class WebObserver:
     # ------------------------------------------------------------------------------------------ the run's side
 
     def begin(
-        self, about: dict[str, object] | None, content: Pixels | None, finish: Callable[[Pixels], Pixels] | None = None
-    ) -> None:
+        self, about: dict[str, object] | None, content: Pixels | None, finish: Callable[[Pixels], Pixels] | None = None,
+        history: History | None = None,
+    ) -> None:  # fmt: skip
         """Begin with a picture; what was shown of the last one goes."""
         self.finishing = self.skipping = self.paused = False
         self._about = about or {}
@@ -157,7 +160,7 @@ class WebObserver:
         self._frames: dict[int, int] = {}
         self._cuts: dict[int, int] = {}
         self._frame = 0
-        self._history = History()
+        self._history = history or History()
         self._state: dict[str, Any] = {"phase": "preparing"}
         self._result: Path | None = None
         self._latest: tuple[Iterate, Callable[[], Pixels]] | None = None
