@@ -10,6 +10,7 @@ viewer's screen is usually another machine's. The first iteration of each block 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import multiprocessing
@@ -36,23 +37,24 @@ def view(address: str, watching: Event, over: Event, frames: multiprocessing.Que
     while not over.is_set():
         if not watching.wait(0.05):
             continue
-        events = http.client.HTTPConnection(host, timeout=60)
-        pictures = http.client.HTTPConnection(host, timeout=60)
-        events.request("GET", "/events", headers=headers)
-        answer = events.getresponse()
-        frame = 0
-        while watching.is_set():
-            line = answer.readline()
-            if not line.startswith(b"data: {"):
-                continue
-            state = json.loads(line[6:])
-            if state["frame"] != frame and "index" in state:
-                frame = state["frame"]
-                level = max(0, (max(state["width"], state["height"]) - 1) // 512).bit_length()
-                pictures.request("GET", f"/tile/{state['index']}/{level}/0/0", headers=headers)
-                pictures.getresponse().read()
-                fetched += 1
-        answer.close()
+        events = http.client.HTTPConnection(host, timeout=5)
+        pictures = http.client.HTTPConnection(host, timeout=5)
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the page closes when the run is over
+            events.request("GET", "/events", headers=headers)
+            answer = events.getresponse()
+            frame = 0
+            while watching.is_set():
+                line = answer.readline()
+                if not line.startswith(b"data: {"):
+                    continue
+                state = json.loads(line[6:])
+                if state["frame"] != frame and "index" in state:
+                    frame = state["frame"]
+                    level = max(0, (max(state["width"], state["height"]) - 1) // 512).bit_length()
+                    pictures.request("GET", f"/tile/{state['index']}/{level}/0/0", headers=headers)
+                    pictures.getresponse().read()
+                    fetched += 1
+            answer.close()
         events.close()
         pictures.close()
     frames.put(fetched)
@@ -99,7 +101,6 @@ def main() -> None:
                 watching.set()
             time.sleep(1.5)  # streams open and close
         last = time.perf_counter()
-    watching.set()
     over.set()
     watching.clear()
     page.close()
