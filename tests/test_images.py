@@ -793,6 +793,66 @@ def test_every_orientation_comes_upright(orientation: int, tmp_path: Path) -> No
     assert picture.pixels.flags.c_contiguous and picture.notes == ()
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 97),
+    width=st.integers(1, 97),
+    channels=st.sampled_from([1, 2, 3, 4]),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
+    orientation=st.integers(1, 8),
+    profile=st.booleans(),
+    layout=st.sampled_from(["strips", "tiles", "planes"]),
+    compression=st.sampled_from([None, "zlib", "lzw", "packbits"]),
+    predictor=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_tiff_is_read_as_it_was_written(
+    tmp_path: Path, height: int, width: int, channels: int, dtype: Any, orientation: int, profile: bool, layout: str,
+    compression: str | None, predictor: bool, seed: int,
+) -> None:  # fmt: skip
+    values = np.random.default_rng(seed).random((height, width, channels))
+    if channels in (2, 4):
+        values[..., -1] = 1  # opaque
+    white = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    upright = (values * white).astype(dtype)
+    stored = stored_as(upright, orientation)
+    planes = layout == "planes" and channels > 1
+    rgb, gray = rgb_profile(SRGB_TO_D50, 1.8), icc(b"GRAY", {b"kTRC": gamma_tag(1.8)})
+    more: dict[str, Any] = {"tile": (16, 32)} if layout == "tiles" else {"rowsperstrip": 1 + seed % 9}
+    if compression in ("zlib", "lzw"):
+        more["predictor"] = predictor
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.moveaxis(stored, 2, 0) if planes else stored.squeeze(2) if channels == 1 else stored,
+        photometric="rgb" if channels > 2 else "minisblack", planarconfig="separate" if planes else "contig",
+        extrasamples=["unassalpha"] if channels in (2, 4) else None, compression=compression,
+        iccprofile=None if not profile else rgb if channels > 2 else gray, extratags=[(274, "H", 1, orientation, True)], **more,
+    )  # fmt: skip
+    expected = upright[..., : 3 if channels > 2 else 1].astype(np.float64) / white
+    if profile:
+        expected = srgb_encode(expected ** (round(1.8 * 256) / 256))
+    back = images.load(tmp_path / "a.tif")
+    close(back.pixels, expected, 1e-3 if profile else 1e-6)
+    assert back.pixels.flags.c_contiguous
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 97),
+    width=st.integers(1, 97),
+    channels=st.sampled_from([1, 2, 3, 4]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    seed=st.integers(0, 99),
+)
+def test_any_png_is_read_as_it_was_written(tmp_path: Path, height: int, width: int, channels: int, dtype: Any, seed: int) -> None:
+    white = np.iinfo(dtype).max
+    stored = np.random.default_rng(seed).integers(0, white, (height, width, channels), dtype, endpoint=True)
+    if channels in (2, 4):
+        stored[..., -1] = white
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(stored.squeeze(2) if channels == 1 else stored))
+    colours = stored[..., : 3 if channels > 2 else 1] / white
+    close(images.load(tmp_path / "a.png").pixels, colours, 1e-6)
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 77])
 def test_impossible_orientation_is_a_note(orientation: int, tmp_path: Path) -> None:
     image = Image.fromarray(noise(6, 9, dtype=np.uint8))
