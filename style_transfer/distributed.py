@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -254,6 +254,23 @@ LOCAL = Group()
 
 
 @contextmanager
+def _standard_output_kept() -> Iterator[None]:
+    """Within the block, what libraries print goes to standard error: Gloo of torch 2.10 tells there of its connections."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed by the caller
+        yield
+        return
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+@contextmanager
 def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
     """Join the processes that torchrun started, as its variables say; without them, be alone.
 
@@ -279,7 +296,8 @@ def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
         torch.cuda.set_device(place)
     store, rank, size = next(rendezvous("env://", timeout=MEETING_TIME))
     backend = "nccl" if place.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WORKING_TIME)
+    with _standard_output_kept():
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WORKING_TIME)
     quick = store.clone()  # a store whose machine was lost must not keep the pulse waiting
     quick.set_timeout(QUESTION_TIME)
     pulse = Pulse(quick, rank, size, end)

@@ -97,7 +97,7 @@ def page() -> WebObserver:
 
 def read_request(data: bytes, suffix: str) -> None:
     """Send the live page what may be a request; it must not fail, and must still answer a good one."""
-    with socket.create_connection(("127.0.0.1", page().port), timeout=5) as connection, contextlib.suppress(ConnectionError):
+    with socket.create_connection(("127.0.0.1", page().port), timeout=5) as connection, contextlib.suppress(OSError):
         connection.sendall(data.replace(b"PORT", str(page().port).encode()))
         connection.shutdown(socket.SHUT_WR)
         connection.settimeout(0.5)  # events go on for ever
