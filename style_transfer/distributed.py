@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -262,7 +262,7 @@ def _standard_output_kept() -> Iterator[None]:
         yield
         return
     try:
-        with suppress(OSError):
+        with contextlib.suppress(OSError):
             os.dup2(2, 1)
         yield
     finally:
