@@ -72,7 +72,7 @@ def predict(size: Size, ranks: int, *, tiled: bool) -> Prediction:
         if not segment.last:
             state += 2 * (band[1] - band[0]) * shape[1] * segment.channels * FLOAT
     rows = bands[len(bands) // 2]
-    state += state_bytes(_shape_only(), (rows[1] - rows[0], width), DEFAULT.content_layers, DEFAULT.optimizer)
+    state += state_bytes(_shape_only(), (rows[1] - rows[0], width), DEFAULT)
     sums = sum(VGG.channels[layer] ** 2 for layer in DEFAULT.style_layers) * FLOAT
     return Prediction(flops, state, sent + 2 * sums * (ranks - 1) / ranks)
 

@@ -296,12 +296,11 @@ class Run:
     def _load_regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
         """Return the regions that the masks describe."""
         from . import images
-        from .masks import check_settings, regions_of
+        from .masks import regions_of
 
         given = self.options.content_mask or (), self.options.style_mask or ()
         if not any(given):
             return ()
-        check_settings(self.settings)
         content_masks, style_masks = (
             [images.load(path, max_pixels=self.options.max_pixels).pixels for path in paths] for paths in given
         )
@@ -394,8 +393,9 @@ class Run:
 
         rows, total = [], 0.0
         for stage in job.stages:
-            plan = plan_for(self.networks, stage.size, self.settings, self.group.size)
-            found = memory.estimate(self.networks, stage.size, self.settings, plan.limits, host=plan.host)
+            regions = len(job.regions)
+            plan = plan_for(self.networks, stage.size, self.settings, self.group.size, regions)
+            found = memory.estimate(self.networks, stage.size, self.settings, plan.limits, host=plan.host, regions=regions)
             total += found.seconds * stage.steps
             (height, width), tiles = stage.size, " + ".join(map(str, found.tiles))
             time = f"{clock(found.seconds * stage.steps)} ({found.seconds:.3g} s each)"

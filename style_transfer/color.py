@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from .config import Settings
-from .resampling import resize
+from .resampling import resize, resize_band
 
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.float32]
@@ -36,6 +36,12 @@ MAX_SLOPE: Final = 2.0
 MIN_DEVIATION: Final = 0.005
 """Deviations below this, about one 8-bit step, are noise and are not stretched as if they were colour."""
 TOLERANCE: Final = 1e-5
+COARSE: Final = 512
+"""Long side of the picture on which changes of colour are smoothed."""
+RADIUS: Final = 8
+"""Half the width of the windows, on that picture, within which a change of colour is linear."""
+FAINT: Final = 0.02
+"""Deviations within a window well below this are grain, and their contrast stays as it is."""
 
 # IEC 61966-2-1: linear sRGB to CIE XYZ (D65), and the luma of ITU-R BT.601.
 _XYZ: Final = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -332,6 +338,7 @@ def match_histogram(pixels: Pixels, targets: Sequence[Pixels], weights: Sequence
     The distribution is that of all three coordinates, not of each by itself: after mean and covariance, histograms are
     matched along the axes of one rotation after another (Pitié, Kokaram and Dahyot, "Automated colour grading using colour
     distribution transfer", 2007). The curves are found on a sample of the pixels, and none stretches by more than MAX_SLOPE.
+    What they add up to would still make grain of noise, so the change is smoothed as `smoothed` says.
     """
     moved = linear_map(moments(pixels, space), blended_moments(targets, weights, space))
     now = moved(_sample(pixels, space))
@@ -354,7 +361,51 @@ def match_histogram(pixels: Pixels, targets: Sequence[Pixels], weights: Sequence
             x = _times(turned, rotation)
         return x
 
-    return _mapped(pixels, change, space)
+    return smoothed(pixels, change, space)
+
+
+def smoothed(pixels: Pixels, change: Callable[[Array], Array], space: str) -> Pixels:
+    """Return a picture whose coordinates in a space went through `change`, as far as it is linear from place to place.
+
+    Within small windows the change is replaced by the nearest affine one that leaves faint differences as they are: the guided
+    filter of the change with the picture as its guide (He, Sun and Tang, "Guided image filtering", 2010; of changes of
+    colour first Rabin, Delon and Gousseau, "Removing artefacts from color and contrast modifications", 2011, with another
+    filter). As in He and Sun, "Fast guided filter", 2015, the affine maps are found on a small picture and enlarged.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(1.0, COARSE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = resize(torch.from_numpy(pixels).permute(2, 0, 1)[None], size, antialias=True)[0].clamp(0, 1)
+    x = to_space(small.permute(1, 2, 0).numpy().astype(np.float64), space)
+    maps = _affine_maps(torch.from_numpy(x), torch.from_numpy(change(x) - x)).float()
+    result = np.empty_like(pixels)
+    for rows in _rows(pixels.shape):
+        first, last = (min(size[0] - 1, max(0, int((row + 0.5) * size[0] / height - 0.5))) for row in (rows.start, rows.stop))
+        near = maps[:, :, first : last + 2]
+        here = resize_band(near, first, size[0], (height, width), (rows.start, rows.stop), "bilinear")
+        slope, shift = here[0, :9].reshape(3, 3, *here.shape[2:]).numpy(), here[0, 9:].numpy()
+        y = to_space(pixels[rows], space)
+        result[rows] = into_gamut(y + np.einsum("hwi,ijhw->hwj", y, slope) + shift.transpose(1, 2, 0), space)
+    return result
+
+
+def _affine_maps(x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+    """Return the affine maps from x (h, w, 3) to d (h, w, 3) around each pixel, (1, 12, h, w): slopes (3, 3), shifts (3)."""
+
+    def averaged(*parts: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([part.flatten(2) for part in parts], 2).permute(2, 0, 1)[None]
+        for kernel in ((2 * RADIUS + 1, 1), (1, 2 * RADIUS + 1)):
+            padding = kernel[0] // 2, kernel[1] // 2
+            both = torch.nn.functional.avg_pool2d(both, kernel, 1, padding, count_include_pad=False)
+        return both[0].permute(1, 2, 0)
+
+    means = averaged(x, d, x[..., :, None] * x[..., None, :], x[..., :, None] * d[..., None, :])
+    mean_x, mean_d = means[..., :3], means[..., 3:6]
+    spread = means[..., 6:15].reshape(*x.shape, 3) - mean_x[..., :, None] * mean_x[..., None, :]
+    joint = means[..., 15:].reshape(*x.shape, 3) - mean_x[..., :, None] * mean_d[..., None, :]
+    slope = torch.linalg.solve(spread + FAINT**2 * torch.eye(3, dtype=x.dtype), joint)
+    shift = mean_d - (mean_x[..., None, :] @ slope)[..., 0, :]
+    return averaged(slope, shift).permute(2, 0, 1)[None]
 
 
 def gray(pixels: Pixels, space: str, scale: float = 1.0, shift: float = 0.0) -> Pixels:

@@ -21,7 +21,7 @@ from .presets import PRESETS
 
 T = TypeVar("T")
 
-INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats", "noise", "network_mean")
+INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats", "style", "noise", "network_mean")
 STYLE_LOSSES = ("gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram")
 ERRORS = ("scaled", "mean", "sum", "relative")
 COLORS = ("style", "content", "luminance", "match-style", "match-content")
@@ -267,8 +267,8 @@ class Settings:
     noise_deviation: float = option(
         0.25, "standard deviation of that noise about mid-gray", kind=float, minimum=0.0, maximum=10.0
     )
-    init_blend: float = option(0.0, "how much of the content is mixed into that noise, from 0 to 1", kind=float, minimum=0.0,
-        maximum=1.0)  # fmt: skip
+    init_blend: float = option(0.0, "how much of the content is mixed into --init noise or style, from 0 to 1", kind=float,
+        minimum=0.0, maximum=1.0)  # fmt: skip
     style_scale: tuple[float, ...] | None = option(None, "sizes of the styles relative to the scale, one for each; for a single "
         "style any number, and it is taken at each of these sizes (--style-scale-fac for all if left out)", kind=float, many=True,
         above=0.0, maximum=1e6, metavar="X")  # fmt: skip
@@ -425,8 +425,9 @@ class Settings:
     def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return settings by name with what their `preset` says of those that are not there.
 
-        With another network than the preset's, that network's own preprocessing and layers are taken. Raises `SettingsError`
-        for an unknown name.
+        With another network than the preset's, that network's own preprocessing and layers are taken, and where squares of
+        activations are weighed against their fourth powers the style counts as much as it would with the preset's. Raises
+        `SettingsError` for an unknown name.
         """
         known = options_of(cls)
         for name in values:
@@ -439,6 +440,9 @@ class Settings:
         network = values.get("network", found["network"])
         if network != found["network"]:
             found.pop("preprocessing", None)
+            if network in catalog.NETWORKS and found.get("style_error") in ("mean", "sum"):
+                usual, here = (catalog.about(name).magnitude for name in (found["network"], network))
+                found["style_factor"] *= (usual / here) ** 2
         if network in catalog.NETWORKS and catalog.about(network).style_layers != catalog.about(found["network"]).style_layers:
             found.pop("content_layers", None)
             found.pop("style_layers", None)

@@ -23,7 +23,7 @@ from .distributed import LOCAL, Group, Rows
 from .errors import CheckpointError, DeviceError, ImageError, NumericError, SettingsError
 from .initial import first_picture, ready
 from .iterate import Cover, Iterate
-from .masks import Region, check_settings, coverage
+from .masks import Region, coverage
 from .networks import load
 from .networks.graph import Network
 from .objective import BETAS, Objective, size_of
@@ -113,8 +113,6 @@ def stylize(
     spec.check_split(settings)
     stages = plan(size_of(content), [size_of(style) for style in styles], settings)
     spec.check_stages(stages, settings)
-    if regions:
-        check_settings(settings)
     identity = functools.cache(functools.partial(identify, content, tuple(styles), settings, networks[0], init, tuple(regions)))
     resume = joint(resume, group)
     if resume is not None:
@@ -300,7 +298,7 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
         before, old = size, bands
         size, bands = stage.size, group.bands(stage.size[0], network.spec.stride)
         rows = bands[group.rank]
-        shop = Workshop(networks, stage, settings, group)
+        shop = Workshop(networks, stage, settings, group, len(work.regions))
         home = shop.home
         if state is not None and index == state.index:
             if settings.tile == "auto":
@@ -329,12 +327,12 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
         target = ready(work.content, size, network, rows, home)
         reduced = [ready(style, each, network, home=home) for style, each in zip(work.styles, stage.style_sizes, strict=True)]
         staged = [region.at(size, stage.style_sizes, work.origins) for region in work.regions]
-        cover = Cover(coverage(staged)[:, :, rows[0] : rows[1]].to(image), target) if staged else None
+        cover = Cover(coverage(staged)[:, :, rows[0] : rows[1]].to(image, copy=True), target) if staged else None
         if cover is not None and not done:
             image = cover.laid_on(image)
         make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size, regions=staged)
         objective = shop.attempt(make)
-        del target, reduced, make
+        del target, reduced, make, staged
         average = average or Average(course.avg_decay)
         guard = _Guard(group)
         place = _Place(work, index, bands, image, average, optimizer, shop, halvings, start)

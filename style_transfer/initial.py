@@ -20,9 +20,10 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
 
     content: the content picture. gray: 0.5 with noise of one 8-bit step, since a perfectly flat picture stays flat. uniform:
     uniform noise. normal: truncated normal noise, mean 0.5, deviation 0.25. style_mean: the styles' mean colour, with the
-    noise of gray. style_stats: truncated normal noise with the mean and deviation of each channel of the styles. noise: white or
-    pink noise about mid-gray, mixed with the content. network_mean: the colour that the network sees as zero, with noise of a
-    thousandth of its unit, as in neural-style.
+    noise of gray. style_stats: truncated normal noise with the mean and deviation of each channel of the styles. style: the
+    average of the styles, each stretched over the picture, mixed with the content. noise: white or pink noise about mid-gray,
+    mixed with the content. network_mean: the colour that the network sees as zero, with noise of a thousandth of its unit, as in
+    neural-style.
     Numbers come from `settings.random_seed`, on the CPU, so they are the same for every device.
     """
     random = torch.Generator().manual_seed(settings.random_seed)
@@ -42,10 +43,14 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
         mean, std = (torch.tensor(x, dtype=content.dtype).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
         return mean + 0.001 * std * torch.randn(shape, generator=random, dtype=content.dtype)
     if settings.init == "noise":
-        share = settings.init_blend
         noise = 0.5 + settings.noise_deviation * _noise(settings.noise, size, random).to(content.dtype)
-        return ((1 - share) * noise + share * resize(content, size, antialias=True)).clamp(0, 1)
+        return torch.lerp(noise, resize(content, size, antialias=True), settings.init_blend).clamp(0, 1)
     mix = settings.blend(len(styles))
+    if settings.init == "style":
+        stretched = torch.zeros(shape, dtype=content.dtype)
+        for weight, style in zip(mix, styles, strict=True):
+            stretched += weight * resize(style.to(content), size, antialias=True)
+        return torch.lerp(stretched, resize(content, size, antialias=True), settings.init_blend).clamp(0, 1)
     mean = sum((w * s.mean((2, 3), keepdim=True) for w, s in zip(mix, styles, strict=True)), torch.zeros(()))
     if settings.init == "style_mean":
         return (mean + dither).clamp(0, 1)

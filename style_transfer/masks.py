@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .config import Settings
 from .errors import ImageError, SettingsError
 from .losses import Loss, Stats
 from .resampling import resize
@@ -64,12 +63,6 @@ class StageRegion:
     def share(self) -> float:
         """The part of the picture that it covers."""
         return float(self.content.mean())
-
-
-def check_settings(settings: Settings) -> None:
-    """Raise `SettingsError` if settings ask for what cannot be guided by masks."""
-    if "histogram" in settings.statistics:
-        raise SettingsError("histograms do not go with masks: take another --style-loss and --extra-loss")
 
 
 def coverage(regions: Sequence[StageRegion]) -> Tensor:

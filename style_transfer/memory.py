@@ -104,12 +104,20 @@ def smaller(limits: Limits, size: Size, network: Network) -> Limits:
     return Limits(False, tuple(max(1, area // 2) for area in limits.areas), limits.keep, side)
 
 
-def state_bytes(network: Network, size: Size, content_layers: Collection[str], optimizer: str, history: int = 10) -> int:
-    """Return the bytes that grow with the picture: it, its gradient, the optimizer's state, the average, content targets."""
-    pictures = {"adam": 2, "lbfgs": 2 * history + 6, "sgd": 1}[optimizer] + 3
-    pixels = size[0] * size[1]
-    targets = sum(network.spec.channels[layer] / network.spec.strides[layer] ** 2 for layer in content_layers)
-    return round(pixels * (4 * 3 * pictures + network.features.itemsize * targets))
+def state_bytes(network: Network, size: Size, settings: Settings, *, regions: int = 0, processes: int = 1) -> int:
+    """Return the bytes that grow with the picture, on each of `processes` that share it.
+
+    They are the picture, its gradient, the optimizer's state, the average and content targets; with masks for `regions` of it
+    also the photograph that shows where nothing is painted, how much is painted, and each region's guides, of which every
+    process has the whole.
+    """
+    strides = network.spec.strides
+    pictures = {"adam": 2, "lbfgs": 2 * settings.lbfgs_history + 6, "sgd": 1}[settings.optimizer] + 3
+    targets = sum(network.spec.channels[layer] / strides[layer] ** 2 for layer in settings.content_layers)
+    cover = 4 * (3 + 1) if regions else 0
+    guides = 4 * regions * len(settings.statistics) * sum(1 / strides[layer] ** 2 for layer in settings.style_layers)
+    shared = 4 * 3 * pictures + network.features.itemsize * targets + cover
+    return round(size[0] * size[1] * (shared / processes + guides))
 
 
 def kept_bytes(size: Size, optimizer: str, history: int = 10) -> int:
@@ -272,7 +280,9 @@ class Estimate:
     seconds: float
 
 
-def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits: Limits, *, host: bool = False) -> Estimate:
+def estimate(
+    networks: Sequence[Network], size: Size, settings: Settings, limits: Limits, *, host: bool = False, regions: int = 0
+) -> Estimate:
     """Return what a scale is expected to take within `limits`, from what a small tile takes; on the device alone with `host`."""
     network = networks[0]
     key = tuple(sorted(settings.layers))
@@ -288,7 +298,7 @@ def estimate(networks: Sequence[Network], size: Size, settings: Settings, limits
         work = max(work, max(tile.read.area for tiles in part.tiles for tile in tiles) * price.peak)
         if not part.segment.last and not host:
             held += 2 * network.features.itemsize * part.segment.channels * math.prod(part.output_size)
-    state = 0 if host else state_bytes(network, size, settings.content_layers, settings.optimizer, settings.lbfgs_history)
+    state = 0 if host else state_bytes(network, size, settings, regions=regions)
     peak = state + max(work, held) if limits.whole else state + work + held
     return Estimate(sweep.tiles, round(used_bytes(network.devices[0]) + peak), slowest)
 

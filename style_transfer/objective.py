@@ -48,7 +48,7 @@ class Form:
 
 
 def style_form(kind: str, settings: Settings) -> Form:
-    """Return the form of a style loss by its name in `Settings.style_loss`; a histogram's depends on the style and has none."""
+    """Return the form of a style loss by its name in `Settings.style_loss`; a histogram's depends on the style's spread."""
     plain = settings.style_error == "scaled" and settings.gram_norm == "pixels"
     if kind == "wasserstein" or (kind == "gram" and plain):
         target: type[StyleLoss] = WassersteinLoss if kind == "wasserstein" else GramLoss
@@ -64,6 +64,11 @@ def style_form(kind: str, settings: Settings) -> Form:
         return Form(measure, target)
     form = MomentForm(kind, settings.style_error if kind != "mean-std" else "mean", settings.gram_norm)
     return Form(form.measure, form.loss, form.raw)
+
+
+def histogram_form(low: Tensor, high: Tensor) -> Form:
+    """Return the form of the distance between histograms whose bins reach from `low` to `high`, both (C,)."""
+    return Form(lambda x, w, n: histogram(x, w, low, high, n), lambda target: HistogramLoss(target, low, high))
 
 
 @dataclass(frozen=True)
@@ -149,21 +154,25 @@ class Objective:
     ) -> dict[str, Loss]:
         """Return the loss of each style layer against the styles' blended statistics, or, within a region, those of its own."""
         measure = functools.partial(self._measure_styles, styles, mix, limits, region)
-        if kind != "histogram":
+        if kind == "histogram":
+            means = measure(lambda _, x, w, n: moments(x, w, n, squares=True))
+            spreads = {layer: HistogramLoss.spread(found) for layer, found in means.items()}
+            counts = measure(lambda layer, x, w, n: histogram(x, w, *spreads[layer], n))
+            forms = {layer: histogram_form(*spread) for layer, spread in spreads.items()}
+            losses = {layer: forms[layer].loss(target) for layer, target in counts.items()}
+        else:
             form = style_form(kind, self.settings)
-            losses = {
-                layer: form.loss(target) for layer, target in measure(lambda _, x, w, n: form.measure(x, w, n), form.raw).items()
-            }
-            if region is None:
-                return losses
-            spec = self.networks[0].spec
-            sizes = spec.sizes(self.size)
-            guides = {layer: guide(region.content, spec.strides[layer], sizes[layer]) for layer in losses}
-            return {layer: GuidedLoss(loss, form.measure, guides[layer]) for layer, loss in losses.items() if guides[layer].any()}
-        means = measure(lambda _, x, w, n: moments(x, w, squares=True))
-        spreads = {layer: HistogramLoss.spread(found) for layer, found in means.items()}
-        counts = measure(lambda layer, x, w, n: histogram(x, w, *spreads[layer]))
-        return {layer: HistogramLoss(target, *spreads[layer]) for layer, target in counts.items()}
+            targets = measure(lambda _, x, w, n: form.measure(x, w, n), form.raw)
+            forms = dict.fromkeys(targets, form)
+            losses = {layer: form.loss(target) for layer, target in targets.items()}
+        if region is None:
+            return losses
+        spec = self.networks[0].spec
+        sizes = spec.sizes(self.size)
+        guides = {layer: guide(region.content, spec.strides[layer], sizes[layer]) for layer in losses}
+        return {
+            layer: GuidedLoss(loss, forms[layer].measure, guides[layer]) for layer, loss in losses.items() if guides[layer].any()
+        }
 
     def _measure_styles(
         self,

@@ -37,13 +37,13 @@ class Plan:
         return torch.device("cpu") if self.host else network.devices[0]
 
 
-def choose_plan(networks: Sequence[Network], size: Size, settings: Settings, group: Group = LOCAL) -> Plan:
+def choose_plan(networks: Sequence[Network], size: Size, settings: Settings, group: Group = LOCAL, regions: int = 0) -> Plan:
     """Return `plan_for` a size; in a group rank 0 decides for all, since all must cut the network alike."""
     if group.rank:
         found: Plan | MemoryLimitError = group.broadcast(None)
     else:
         try:
-            found = plan_for(networks, size, settings, group.size)
+            found = plan_for(networks, size, settings, group.size, regions)
         except MemoryLimitError as error:
             found = error
         found = group.broadcast(found)
@@ -52,11 +52,12 @@ def choose_plan(networks: Sequence[Network], size: Size, settings: Settings, gro
     return found
 
 
-def plan_for(networks: Sequence[Network], size: Size, settings: Settings, processes: int = 1) -> Plan:
+def plan_for(networks: Sequence[Network], size: Size, settings: Settings, processes: int = 1, regions: int = 0) -> Plan:
     """Return the plan that `settings` ask for at a size, or, with `tile="auto"`, the one that fits into the memory.
 
-    On the CPU the process as a whole stays within `memory`. What grows with the picture moves to the host where a device would
-    have too little left for its tiles. Raises `MemoryLimitError` if it does not fit there either.
+    `regions` is how many parts of the picture have masks. On the CPU the process as a whole stays within `memory`. What grows
+    with the picture moves to the host where a device would have too little left for its tiles. Raises `MemoryLimitError` if it
+    does not fit there either.
     """
     layers = settings.layers
     network, hands = networks[0], len(networks) * processes
@@ -69,7 +70,7 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
     if settings.tile != "auto":
         return Plan(memory.tiles_of(int(settings.tile), network, layers))
     device = network.devices[0]
-    state = memory.state_bytes(network, size, settings.content_layers, settings.optimizer, settings.lbfgs_history) // processes
+    state = memory.state_bytes(network, size, settings, regions=regions, processes=processes)
     if settings.memory is None:
         room = memory.SHARE * memory.free_bytes(device)
     else:
@@ -100,9 +101,9 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
 class Workshop:
     """Does the memory-hungry work of one stage, again with smaller tiles when memory runs out."""
 
-    def __init__(self, networks: Sequence[Network], stage: Stage, settings: Settings, group: Group) -> None:
+    def __init__(self, networks: Sequence[Network], stage: Stage, settings: Settings, group: Group, regions: int) -> None:
         self.networks, self.stage, self.group = networks, stage, group
-        plan = choose_plan(networks, stage.size, settings, group)
+        plan = choose_plan(networks, stage.size, settings, group, regions)
         self.limits, self.home = plan.limits, plan.home(networks[0])
         allocator.keep_freed(plan.roomy and self.home.type == "cpu")
 

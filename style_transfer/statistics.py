@@ -152,16 +152,24 @@ class HistogramLoss:
         return d.square().mean()
 
 
-def histogram(features: Tensor, window: Window | None, low: Tensor, high: Tensor) -> Stats:
-    """Return how many values of each channel lie in each bin between `low` and `high`, both (C,), as (C, bins)."""
+def histogram(features: Tensor, window: Window | None, low: Tensor, high: Tensor, weights: Tensor | None = None) -> Stats:
+    """Return how many values of each channel lie in each bin between `low` and `high`, both (C,), as (C, bins).
+
+    With `weights` (n,) each cell counts as much as they say, and their sum, the area, stands for the number of cells.
+    """
     x = wide(flat(features, window))
     low, high = low.to(x)[:, None], high.to(x)[:, None]
     place = ((x - low) / (high - low) * (BINS - 1)).clamp(0, BINS - 1)
     below = place.detach().floor().clamp(max=BINS - 2)
     share = place - below
     index = below.long()
-    counts = x.new_zeros(x.shape[0], BINS).scatter_add(1, index, 1 - share).scatter_add(1, index + 1, share)
-    return Stats({"counts": counts}, x.shape[1])
+    above, sums = 1 - share, {}
+    if weights is not None:
+        weights = weights.to(x)
+        sums["area"] = weights.sum()
+        above, share = above * weights, share * weights
+    sums["counts"] = x.new_zeros(x.shape[0], BINS).scatter_add(1, index, above).scatter_add(1, index + 1, share)
+    return Stats(sums, x.shape[1])
 
 
 class InnerTVLoss:

@@ -612,8 +612,8 @@ def test_memory_that_does_not_suffice_exits_5_and_keeps_the_last_good_scale(
 
     state = memory.state_bytes
 
-    def huge_at_the_end(network: object, size: tuple[int, int], *more: object) -> int:
-        return 10**15 if size[1] == 46 else state(network, size, *more)  # type: ignore[arg-type]
+    def huge_at_the_end(network: object, size: tuple[int, int], *more: object, **about: object) -> int:
+        return 10**15 if size[1] == 46 else state(network, size, *more, **about)  # type: ignore[arg-type]
 
     monkeypatch.setattr(memory, "state_bytes", huge_at_the_end)
     assert cli.main(command("-o", "o.png")) == 5

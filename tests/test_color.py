@@ -139,7 +139,9 @@ def test_blended_moments_are_those_of_all_pixels_in_their_shares() -> None:
 
 
 @pytest.mark.parametrize("space", ["oklab", "rgb"])
-def test_matched_histograms_agree_along_every_axis(space: str) -> None:
+def test_matched_histograms_agree_along_every_axis(space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change of colours itself does that, before it is smoothed."""
+    monkeypatch.setattr(color, "smoothed", color._mapped)
     random = np.random.default_rng(0)
     source = painting(1, 100, 100)
     two = np.where(random.uniform(size=(100, 100, 1)) < 0.3, [0.7, 0.4, 0.3], [0.3, 0.5, 0.6])
@@ -152,6 +154,34 @@ def test_matched_histograms_agree_along_every_axis(space: str) -> None:
         assert np.abs(mine - theirs).mean() < 0.08 * spread
     moved = np.abs(np.sort(source.reshape(-1, 3), 0) - np.sort(target.reshape(-1, 3), 0)).mean()
     assert moved > 0.3 * spread
+
+
+def test_matched_histograms_make_no_grain_of_noise() -> None:
+    """A sky with a little noise, matched to few colours far apart, keeps its noise and takes on the colours."""
+    random = np.random.default_rng(0)
+    sky = np.linspace(0, 1, 160)[:, None, None] * [0.1, 0.2, 0.3] + [0.2, 0.3, 0.5]
+    noisy = (sky + random.normal(0, 0.012, (160, 200, 3))).clip(0, 1).astype(np.float32)
+    palette = np.array([[0.1, 0.1, 0.3], [0.9, 0.7, 0.2], [0.3, 0.5, 0.7], [0.95, 0.9, 0.8]])
+    target = palette[random.integers(4, size=(90, 90))].astype(np.float32)
+    found = color.match_histogram(noisy, [target], [1.0], "oklab")
+
+    def grain(x: np.ndarray[Any, Any]) -> float:
+        return float((x[1:, 1:] - x[1:, :-1] - x[:-1, 1:] + x[:-1, :-1]).std())
+
+    assert grain(found) < 2.2 * grain(noisy)  # without smoothing it is 11 times as strong
+    assert np.abs(found.mean((0, 1)) - target.mean((0, 1))).max() < 0.05
+    assert found.std((0, 1)).sum() > 3 * noisy.std((0, 1)).sum()
+
+
+def test_changes_of_colour_are_smoothed_alike_in_blocks_and_where_linear_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = painting(1, 90, 70, 0.3, 0.7)
+    twice = color.smoothed(source, lambda x: 1.3 * x + 0.02, "rgb")
+    assert np.abs(twice - (1.3 * source + 0.02)).mean() < 0.01
+    monkeypatch.setattr(color, "COARSE", 40)
+    monkeypatch.setattr(color, "RADIUS", 3)
+    whole = color.smoothed(source, lambda x: x * np.abs(x), "yuv")
+    monkeypatch.setattr(color, "BLOCK_PIXELS", 700)
+    assert np.abs(color.smoothed(source, lambda x: x * np.abs(x), "yuv") - whole).max() < 1e-5
 
 
 def test_histograms_of_several_pictures_count_by_weight() -> None:

@@ -12,11 +12,12 @@ import pytest
 import torch
 from conftest import picture
 
-from style_transfer import engine, iterate, memory, planning
+from style_transfer import engine, iterate, masks, memory, planning
 from style_transfer.config import Settings
 from style_transfer.errors import MemoryLimitError, SettingsError
 from style_transfer.networks import VGG19
 from style_transfer.networks.graph import Network
+from style_transfer.objective import Objective
 from style_transfer.sweep import UNLIMITED, Limits, Sweep
 
 MakeNetwork = Callable[..., Network]
@@ -37,7 +38,36 @@ def run(network: Network, **about: object) -> list[iterate.Iterate]:
 def test_state_is_at_most_100_bytes_a_pixel_for_vgg19() -> None:
     network = Network.__new__(Network)
     network.spec, network.features = VGG19, torch.float32
-    assert memory.state_bytes(network, (3072, 4096), ("relu4_2",), "adam") == 3072 * 4096 * (60 + 32)
+    assert memory.state_bytes(network, (3072, 4096), Settings(network="vgg19")) == 3072 * 4096 * (60 + 32)
+
+
+@pytest.mark.parametrize("about", [{}, {"extra_weight": 1.0, "extra_loss": "histogram"}], ids=str)
+def test_what_masks_hold_is_counted(about: dict[str, object], make_network: MakeNetwork) -> None:
+    network, size = make_network(), (96, 64)
+    settings = Settings(network="vgg19", **about)  # type: ignore[arg-type]
+    content, mask = picture(1, *size, torch.float32), torch.ones(1, 1, *size)
+    regions = [masks.StageRegion(mask / 2, {0: None}), masks.StageRegion(mask / 3, {0: None})]
+    objective = Objective([network], content, [picture(2, 40, 40, torch.float32)], settings, regions=regions)
+    cover = iterate.Cover(masks.coverage(regions), content)
+    held = cover.share.nbytes + cover.content.nbytes
+    held += sum(term.loss.guide.nbytes for term in objective.terms if isinstance(term.loss, masks.GuidedLoss))
+    plain, masked = (memory.state_bytes(network, size, settings, regions=count) for count in (0, 2))
+    assert masked - plain == held
+    shared = [memory.state_bytes(network, size, settings, regions=count, processes=4) for count in (0, 2)]
+    assert shared[0] == plain / 4 and (masked - plain) / 4 < shared[1] - shared[0] < masked - plain
+
+
+def test_masks_leave_less_room_for_tiles(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, settings = make_network(), Settings(network="vgg19", memory="1GB")
+    size = (4000, 4000)
+    state = memory.state_bytes(network, size, settings)
+    monkeypatch.setattr(memory, "costs", lambda *_: ())
+    monkeypatch.setattr(memory, "plan", lambda *_, **__: UNLIMITED)
+    monkeypatch.setattr(memory, "bound", lambda *_: 0.0)
+    monkeypatch.setattr(memory, "used_bytes", lambda _: 10**9 - memory.LIBRARIES - int(1.1 * state))
+    assert planning.plan_for([network], size, settings).limits == UNLIMITED
+    with pytest.raises(MemoryLimitError, match="4000x4000 needs"):
+        planning.plan_for([network], size, settings, regions=2)
 
 
 def test_costs_grow_with_what_a_graph_holds(tiny: Network) -> None:

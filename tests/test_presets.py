@@ -152,8 +152,13 @@ def test_flags_come_after_the_preset_and_networks_bring_their_own_layers() -> No
     nin = Settings(preset="neural-style", network="nin")
     assert nin.style_layers == ("relu0", "relu3", "relu7", "relu12") and set(nin.layer_weights.values()) == {0.25}
     assert nin.preprocessing == "auto" and Settings(preset="neural-style").preprocessing == "neural-style"
+    assert nin.style_factor == 500
     assert Settings(preset="fzliu", style_layers=("relu1_1", "relu2_1")).layer_weights == {"relu1_1": 0.5, "relu2_1": 0.5}
     assert Settings(preset="fzliu", network="vgg19").style_layers == Settings().style_layers
+    usual = Settings(preset="neural-style", network="vgg19").style_factor  # activations are so much smaller there
+    assert usual == pytest.approx(500 * (256 * 0.226) ** 2)
+    assert Settings(preset="neural-style", network="vgg19", style_factor=7).style_factor == 7
+    assert Settings(preset="neuralart-inception", network="vgg19").style_factor == 2e9  # errors without a scale
     with pytest.raises(SettingsError, match="--preset 'neuralstyle' is not one of .* \\(did you mean 'neural-style'\\?\\)"):
         Settings(preset="neuralstyle")
     with pytest.raises(SettingsError, match="--gram-norm raw goes with --style-loss gram"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from style_transfer.errors import SettingsError
 from style_transfer.initial import first_picture
 from style_transfer.losses import Stats
 from style_transfer.networks.graph import Network
+from style_transfer.resampling import resize
 from style_transfer.statistics import BINS, HistogramLoss, InnerTVLoss, MomentForm, error, histogram, moments
 from style_transfer.sweep import Limits
 
@@ -72,6 +74,14 @@ def test_weights_count_cells() -> None:
         form = MomentForm(kind, "mean")
         loss = form.loss(form.measure(STYLE).means())
         assert float(loss.score(form.measure(X, None, weights))) == pytest.approx(float(loss.score(form.measure(picked))))
+
+
+def test_weighted_histograms_count_cells() -> None:
+    weights = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64).repeat(26)[:77]
+    picked = X.flatten(2)[..., torch.arange(77).repeat_interleave(weights.long())][..., None]
+    spread = HistogramLoss.spread(moments(STYLE, None, squares=True).means())
+    found, expected = histogram(X, None, *spread, weights).means(), histogram(picked, None, *spread).means()
+    assert torch.allclose(found["counts"], expected["counts"], rtol=1e-12)
 
 
 def test_cumulative_histograms() -> None:
@@ -147,6 +157,16 @@ def test_one_style_at_several_scales_is_the_average_of_its_statistics(make_netwo
     assert Settings(style_scale=(0.5, 2.0)).expanded(2) == ((0, 0.5), (1, 2.0))
     with pytest.raises(SettingsError, match="--style-scale has 2 values for 3 style pictures"):
         Settings(style_scale=(0.5, 2.0)).expanded(3)
+
+
+def test_the_styles_to_start_from() -> None:
+    content, a, b = picture(1, 60, 64), picture(2, 30, 40), picture(3, 33, 21)
+    start = partial(first_picture, content, [a, b], (60, 64))
+    both = start(Settings(init="style", style_weights=(3, 1)))
+    expected = 0.75 * resize(a, (60, 64), antialias=True) + 0.25 * resize(b, (60, 64), antialias=True)
+    assert torch.allclose(both, expected.clamp(0, 1), atol=1e-9)
+    mixed = start(Settings(init="style", style_weights=(3, 1), init_blend=0.95))
+    assert torch.allclose(mixed, (0.05 * expected + 0.95 * content).clamp(0, 1), atol=1e-9)
 
 
 def test_noise_to_start_from() -> None:
