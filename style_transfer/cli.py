@@ -83,11 +83,13 @@ class Run:
 
     def __call__(self) -> int:
         """Do the work and return the exit code. Under torchrun, rank 0 reads and writes, and all paint."""
-        from . import distributed
-
         if self.options.dump_config:
             print_out(sources.dump((self.options, self.settings)).rstrip("\n"))
             return 0
+        from . import devices, distributed
+
+        if self.settings.deterministic:
+            os.environ.setdefault(*devices.CUBLAS)
         with distributed.joined(self.settings.devices) as self.group:
             try:
                 tasks = self._shared(self._tasks)

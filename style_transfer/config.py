@@ -214,6 +214,8 @@ class Settings:
         check=_check_memory, metavar="LIMIT")  # fmt: skip
     precision: str = option("auto", "numbers that the network works in: fp32, tf32, bf16 or fp16; or auto, what the device is "
         "fast at if its gradients stay right; all else is fp32", words=("auto", "fp32", "tf32", "bf16", "fp16"))  # fmt: skip
+    deterministic: bool = option(False, "on GPUs, only algorithms that give the same bits every time, some of them slower",
+        flag=True)  # fmt: skip
     random_seed: int = option(0, "seed of the random numbers", short="-r", kind=int, minimum=0, maximum=2**63 - 1)
     content_weight: float = option(0.015, "how much of the content picture is kept", short="-cw", kind=float, minimum=0.0,
         maximum=MAX_WEIGHT)  # fmt: skip

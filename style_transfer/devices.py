@@ -62,6 +62,31 @@ def float32_math(device: torch.device, *, tf32: bool) -> Iterator[None]:
         conv.fp32_precision = before
 
 
+CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""With this variable of the environment, set before a GPU is first used, cuBLAS gives the same bits every time."""
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Within the block torch takes only algorithms that give the same bits every time; where it has none, it warns.
+
+    Who uses a GPU before sets the variable `CUBLAS` first, as the command line does.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault(*CUBLAS)
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+
+
 def gradient_error(device: torch.device, features: torch.dtype = torch.float32) -> float:
     """Return the relative error of a small network's gradient on `device` against the CPU in float64.
 

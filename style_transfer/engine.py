@@ -18,7 +18,7 @@ from torch import Tensor
 from . import memory
 from .checkpoint import State, differences, digest, joint
 from .config import INITS, Settings
-from .devices import resolve
+from .devices import deterministic, resolve
 from .distributed import LOCAL, Group, Rows
 from .errors import CheckpointError, DeviceError, ImageError, NumericError, SettingsError
 from .initial import first_picture, ready
@@ -248,6 +248,14 @@ class _Place:
 
 
 def _run(work: _Work, state: State | None, fallback: Callable[[], State | None] | None) -> Generator[Iterate, bool | None, None]:
+    """Yield what `_recovered` does, in the mode that is asked for."""
+    with deterministic(work.settings.deterministic):
+        yield from _recovered(work, state, fallback)
+
+
+def _recovered(
+    work: _Work, state: State | None, fallback: Callable[[], State | None] | None
+) -> Generator[Iterate, bool | None, None]:
     """Yield what `_paint` does; go back to the last good state, and on with smaller steps, when numbers are not finite."""
     start = time.perf_counter() - (state.seconds if state is not None else 0)
     halvings = state.halvings if state is not None else 0

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -354,6 +356,47 @@ def test_row_53_a_limit_on_files_in_earnest(place: Path) -> None:
     assert done.returncode == 6, done.stderr
     assert "Traceback" not in done.stderr and "goes on without this checkpoint" in done.stderr
     assert (place / "o.png").read_bytes() == b"old" and not list(place.glob(".style_transfer*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a file system of 1.5 MB; skips where none can be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", disk], capture_output=True).returncode
+    ):
+        pytest.skip("needs the right to mount a file system")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_row_53_a_small_disk_that_fills_up_while_the_run_goes_on(
+    place: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = small_disk / "o.png"
+    assert cli.main(command("-o", str(output))) == 0
+    expected, old = images.load(output).pixels, output.read_bytes()
+    fails(command("-o", str(output), "-s", "400"), 6, capsys, "the run needs up to", "MB are free")
+    assert output.read_bytes() == old
+    original = engine.stylize
+
+    def filling(*args: Any, **more: Any) -> Iterator[Any]:
+        for iterate in original(*args, **more):
+            if (iterate.index, iterate.step) == (0, 2):
+                with contextlib.suppress(OSError), (small_disk / "other").open("wb") as stream:
+                    stream.write(bytes(2_000_000))
+            yield iterate
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "stylize", filling)
+        assert cli.main(command("-o", str(output))) == 6
+    assert "No space left on device" in capsys.readouterr().err
+    assert output.read_bytes() == old and not list(small_disk.glob(".style_transfer*.tmp"))
+    (small_disk / "other").unlink()
+    assert cli.main(command("-o", str(output), "--resume")) == 0
+    assert np.array_equal(images.load(output).pixels, expected)
 
 
 def test_a_disk_that_will_be_too_small_is_refused_before_any_work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -144,3 +145,18 @@ def test_auto_takes_what_the_device_is_fast_at(monkeypatch: pytest.MonkeyPatch) 
     assert devices.choose_precision("auto", [CPU]).name == "bf16"
     monkeypatch.setattr(devices, "_fast", lambda device: "bf16" if device.index else "fp32")
     assert devices.choose_precision("auto", [CPU, torch.device("cpu", 1)]).name == "fp32"
+
+
+def test_deterministic_mode_lasts_as_long_as_the_run(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(devices.CUBLAS[0], raising=False)
+    settings = Settings(min_scale=32, end_scale="32", initial_iterations=2, deterministic=True)
+    content, style = picture(1, 40, 40, torch.float32), picture(2, 40, 40, torch.float32)
+    seen = []
+    for iterate in stylize(content, [style], settings, networks=[make_network()]):
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ[devices.CUBLAS[0]], iterate.step))
+    assert seen == [(True, ":4096:8", 1), (True, ":4096:8", 2)]
+    assert not torch.are_deterministic_algorithms_enabled()
+    painting = stylize(content, [style], settings, networks=[make_network()])
+    next(painting)
+    painting.close()
+    assert not torch.are_deterministic_algorithms_enabled()
