@@ -490,7 +490,7 @@ def test_without_pyav_videos_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "av", None)
     monkeypatch.setattr(movie.importlib.util, "find_spec", lambda name: None)
     for suffix in (".mp4", ".webm"):
-        with pytest.raises(SettingsError, match=r"needs PyAV.*pip install 'style_transfer\[video\]'.*\.gif or \.webp"):
+        with pytest.raises(SettingsError, match=r"needs PyAV.*pip install av.*\.gif or \.webp"):
             movie.check("--animation", f"a{suffix}")
     assert movie.check("--animation", "A.GIF") == ".gif"
 

@@ -39,7 +39,7 @@ CODECS: Final[dict[str, dict[str, dict[str, str]]]] = {
 most to every eighth frame, and all changes jump there."""
 KEY_SECONDS = 20
 """Seconds between frames that are coded for themselves. At each of them all that was too little to be coded comes at once."""
-WAY_OUT = "pip install 'style_transfer[video]', or take a name that ends in .gif or .webp"
+WAY_OUT = "pip install av, or take a name that ends in .gif or .webp"
 MAX_GIF_RATE = 50.0
 """Delays in a GIF are hundredths of a second, and viewers take less than two for ten."""
 SAMPLES = 24
