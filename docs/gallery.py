@@ -147,10 +147,10 @@ SHEETS: tuple[Sheet, ...] = (
         "scale", "The size of the style",
         "`--style-scale` makes strokes, or stones, smaller and larger, and takes a style at several sizes at once.",
         (
-            painted("0.75", "rocket mosaic", "--style-scale 0.75 -cw 0.1"),
-            painted("1.5", "rocket mosaic", "--style-scale 1.5 -cw 0.1"),
-            painted("3", "rocket mosaic", "--style-scale 3 -cw 0.1"),
-            painted("0.75 and 3", "rocket mosaic", "--style-scale 0.75 3 -cw 0.1"),
+            painted("0.75", "coffee mosaic", "--style-scale 0.75 -cw 0.1"),
+            painted("1.5", "coffee mosaic", "--style-scale 1.5 -cw 0.1"),
+            painted("3", "coffee mosaic", "--style-scale 3 -cw 0.1"),
+            painted("0.75 and 3", "coffee mosaic", "--style-scale 0.75 3 -cw 0.1"),
         ),
     ),
     Sheet(
@@ -166,13 +166,14 @@ SHEETS: tuple[Sheet, ...] = (
     Sheet(
         "losses", "What is compared of the style",
         "`--style-loss`: Gram matrices, Wasserstein distances between Gaussians, covariances, mean and standard deviation, "
-        "histograms; and Gram matrices with histograms beside them (`--extra-loss`).",
+        "histograms, whose distances are small numbers that want a larger `--style-factor`; and Gram matrices with histograms "
+        "beside them (`--extra-loss`).",
         (
             painted("gram", "chelsea mosaic", "--style-loss gram -cw 0.1"),
             painted("wasserstein", "chelsea mosaic", "--style-loss wasserstein -cw 0.1"),
             painted("covariance", "chelsea mosaic", "--style-loss covariance -cw 0.1"),
             painted("mean-std", "chelsea mosaic", "--style-loss mean-std -cw 0.1"),
-            painted("histogram", "chelsea mosaic", "--style-loss histogram -cw 0.1"),
+            painted("histogram", "chelsea mosaic", "--style-loss histogram --style-factor 300 -cw 0.1"),
             painted("gram and histogram", "chelsea mosaic", "--extra-loss histogram --extra-weight 100 -cw 0.1"),
         ),
         3,

@@ -56,7 +56,8 @@ def test_pictures_are_there_and_small(gallery: ModuleType) -> None:
     sizes = [(gallery.PLACE / name).stat().st_size for name in names]
     assert max(sizes) < 400_000 and sum(sizes) < 4_000_000
     for name in names:
-        assert max(Image.open(gallery.PLACE / name).size) <= 1400
+        with Image.open(gallery.PLACE / name) as sheet:
+            assert max(sheet.size) <= 1400
     for page in ("README.md", "docs/gallery.md"):
         for link in re.findall(r"(?:src=\"|\]\()((?:docs/)?gallery/[^\")]*)", (ROOT / page).read_text()):
             assert ((ROOT / page).parent / link).is_file(), f"{page}: {link}"
