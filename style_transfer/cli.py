@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -437,6 +436,8 @@ class Run:
         height, width = state.size
         if self.options.quiet:
             return
+        from importlib import metadata
+
         self._note(f"going on from {output.checkpoint}: {width}x{height}, iteration {state.step}")
         made = state.made | {"device": device.type, "torch": metadata.version("torch"), "processes": self.group.size}
         changed = [f"{name} {state.made[name]}" for name in made if str(made[name]) not in str(state.made[name])]
