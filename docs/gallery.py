@@ -270,7 +270,7 @@ def page() -> str:
     for sheet in SHEETS:
         commands = "\n".join(sheet.commands)
         parts.append(
-            f"## {sheet.title}\n\n{textwrap.fill(sheet.text, 130)}\n\n![{sheet.title}](gallery/{sheet.name}.jpg)\n\n"
+            f"## {sheet.title}\n\n{textwrap.fill(sheet.text, 130, break_on_hyphens=False)}\n\n![{sheet.title}](gallery/{sheet.name}.jpg)\n\n"
             f"```sh\n{commands}\n```\n"
         )
     return "\n".join(parts)
