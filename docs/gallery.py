@@ -269,10 +269,8 @@ def page() -> str:
     parts = [INTRODUCTION]
     for sheet in SHEETS:
         commands = "\n".join(sheet.commands)
-        parts.append(
-            f"## {sheet.title}\n\n{textwrap.fill(sheet.text, 130, break_on_hyphens=False)}\n\n![{sheet.title}](gallery/{sheet.name}.jpg)\n\n"
-            f"```sh\n{commands}\n```\n"
-        )
+        text = textwrap.fill(sheet.text, 130, break_on_hyphens=False)
+        parts.append(f"## {sheet.title}\n\n{text}\n\n![{sheet.title}](gallery/{sheet.name}.jpg)\n\n```sh\n{commands}\n```\n")
     return "\n".join(parts)
 
 
