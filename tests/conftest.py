@@ -8,15 +8,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import reference
 
-from style_transfer import cli
+from style_transfer import cli, networks
 from style_transfer.networks.graph import Network
 from style_transfer.networks.spec import Conv, NetworkSpec, vgg
 
@@ -58,6 +61,15 @@ def random_state(spec: NetworkSpec, seed: int) -> dict[str, Tensor]:
     return state
 
 
+PROGRAM = """
+import sys, conftest
+from style_transfer import cli, networks
+networks.SPECS["vgg19"] = conftest.TINY
+sys.exit(cli.main(sys.argv[1:]))
+"""
+"""The command line in a process of its own, where a tiny VGG stands for VGG-19."""
+
+
 def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
     """Check that a command ends with `code` and one line that holds `words`."""
     capsys.readouterr()
@@ -67,6 +79,19 @@ def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *w
     assert err.count("\n") == 1 and err.startswith("style_transfer: "), err
     for word in words:
         assert word in err, err
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with pictures c.png, s.png, tiny weights w.safetensors and prog.py, where a tiny VGG is VGG-19."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(networks.SPECS, "vgg19", TINY)
+    rng = np.random.default_rng(0)
+    for name in ("c.png", "s.png"):
+        Image.fromarray(rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(name)
+    save_file({k: v.float() for k, v in tiny_weights().items()}, "w.safetensors")
+    (tmp_path / "prog.py").write_text(PROGRAM)
+    return tmp_path
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import TINY, tiny_weights
+from conftest import TINY
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
 from style_transfer import StyleTransfer, cli, devices, images, networks
@@ -133,31 +133,14 @@ def test_every_row_of_the_table_is_somewhere() -> None:
     assert own | set(ELSEWHERE) | set(NOT_HERE) == set(range(1, 108))
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with pictures c.png, s.png and tiny weights w.safetensors, where a tiny VGG stands for VGG-19."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(networks.SPECS, "vgg19", TINY)
-    rng = np.random.default_rng(0)
-    for name in ("c.png", "s.png"):
-        Image.fromarray(rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(name)
-    save_file({k: v.float() for k, v in tiny_weights().items()}, "w.safetensors")
-    return tmp_path
-
-
 def command(content: str = "c.png", *more: str) -> list[str]:
     return [content, "s.png", "--weights", "w.safetensors", "-ms", "32", "-s", "46", "-ii", "3", "-i", "2", *more]
 
 
 def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
     """Check that a command ends with `code` and one line that holds `words`, and that an old output stays."""
-    capsys.readouterr()
     Path("out.png").write_bytes(b"old")
-    assert cli.main(argv) == code
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and err.startswith("style_transfer: "), err
-    for word in words:
-        assert word in err, err
+    conftest.fails(argv, code, capsys, *words)
     assert Path("out.png").read_bytes() == b"old"
 
 
@@ -367,10 +350,6 @@ def test_row_74_a_callback_that_raises(place: Path) -> None:
 )
 def test_row_75_odd_terminals(environment: dict[str, str], place: Path) -> None:
     Path("c.png").rename("漢.png")
-    (place / "prog.py").write_text(
-        "import sys, conftest\nfrom style_transfer import cli, networks\n"
-        "networks.SPECS['vgg19'] = conftest.TINY\nsys.exit(cli.main(sys.argv[1:]))\n"
-    )
     paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "OMP_NUM_THREADS": "1"}
     argv = [sys.executable, "prog.py", *command("漢.png", "-o", "漢o.png")]
     done = subprocess.run(argv, env=os.environ | paths | environment, stdin=subprocess.DEVNULL, capture_output=True)

@@ -20,9 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, fails, tiny_weights
+from conftest import PROGRAM, fails
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor
 
 from style_transfer import checkpoint, cli, engine, files, images, networks
@@ -35,25 +34,6 @@ from style_transfer.objective import Evaluation, Objective
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "OMP_NUM_THREADS": "1"}
 SMALL = ["-ms", "32", "-s", "46", "-ii", "4", "-i", "3"]
-PROGRAM = """
-import sys, conftest
-from style_transfer import cli, networks
-networks.SPECS["vgg19"] = conftest.TINY
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with pictures c.png, s.png and tiny weights w.safetensors, where a tiny VGG stands for VGG-19."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(networks.SPECS, "vgg19", TINY)
-    rng = np.random.default_rng(0)
-    for name in ("c.png", "s.png"):
-        Image.fromarray(rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(name)
-    save_file({k: v.float() for k, v in tiny_weights().items()}, "w.safetensors")
-    (tmp_path / "prog.py").write_text(PROGRAM)
-    return tmp_path
 
 
 def command(*more: str) -> list[str]:
