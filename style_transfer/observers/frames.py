@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 
 from .. import images
 from ..resampling import resize
+from .late import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,20 +57,11 @@ class Shot:
         else:
             average = iterate.average.value().clamp_(0, 1)
             small = reduced(average if iterate.cover is None else iterate.cover.laid_on(average), size)
-        self._event: Any = None
-        if small.device.type == "cuda":
-            self._values = torch.empty(small.shape, pin_memory=True)
-            self._values.copy_(small, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record(torch.cuda.current_stream(small.device))
-        else:
-            self._values = small.cpu()
+        self._transfer = Transfer(small)
 
     def pixels(self) -> Pixels:
         """Return the pixels, float32 (H, W, 3) in [0, 1]; waits for them."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._values[0].permute(1, 2, 0).contiguous().numpy()
+        return self._transfer.get()[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def shown(pixels: Pixels, finish: Callable[[Pixels], Pixels]) -> Bytes:

@@ -15,6 +15,32 @@ BEHIND = 8
 """How many steps a device may be behind before its numbers are waited for."""
 
 
+class Transfer:
+    """A tensor on its way to the host. Beginning it does not wait for the device."""
+
+    def __init__(self, values: Tensor) -> None:
+        import torch
+
+        self._event: Any = None
+        self._values = values
+        if values.device.type == "cuda":
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record(torch.cuda.current_stream(values.device))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the tensor has arrived, so that nothing is waited for."""
+        return self._event is None or bool(self._event.query())
+
+    def get(self) -> Tensor:
+        """Return the tensor on the host; waits for it if it is not ready."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._values.cpu()
+
+
 class Reading:
     """Scalars on one device, on their way to the host in one transfer."""
 
@@ -24,25 +50,16 @@ class Reading:
         self.names = tuple(scalars)
         values = torch.stack([value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32)
                               for value in scalars.values()])  # fmt: skip
-        self._event: Any = None
-        if values.device.type == "cuda":
-            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values.copy_(values, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record(torch.cuda.current_stream(values.device))
-        else:
-            self._values = values
+        self._transfer = Transfer(values)
 
     @property
     def ready(self) -> bool:
         """Whether the numbers have arrived, so that nothing is waited for."""
-        return self._event is None or bool(self._event.query())
+        return self._transfer.ready
 
     def read(self) -> dict[str, float]:
         """Return the numbers by name; waits for them if they are not ready."""
-        if self._event is not None:
-            self._event.synchronize()
-        return dict(zip(self.names, self._values.tolist(), strict=True))
+        return dict(zip(self.names, self._transfer.get().tolist(), strict=True))
 
 
 class Late(Generic[T]):

@@ -30,6 +30,7 @@ from ..errors import ImageError
 from ..files import shown
 from ..memory import show_bytes
 from .console import clock
+from .frames import fitted
 from .history import History, Row
 from .late import Late
 
@@ -97,9 +98,8 @@ def figure(pixels: Pixels, side: int, alt: str, caption: str) -> Figure:
     image = images.to_pil(np.nan_to_num(pixels))
     clear = image.mode == "RGBA"
     side = min(side, CLEAR_SIDE) if clear else side
-    factor = min(1.0, side / max(image.size))
-    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    height, width = fitted((image.height, image.width), side)
+    image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
     if clear:
         image.save(buffer, "PNG", optimize=True)
