@@ -139,7 +139,7 @@ class Objective:
             places: Sequence[StageRegion | None] = regions or (None,)
             for index, region in enumerate(places if weight else (), 1):
                 number = f" {index}" if region else ""
-                for layer, loss in self._style_losses(name, styles, mix, limits, region).items():
+                for layer, loss in self._style_losses(name, styles, mix, limits, region, content.device).items():
                     share = settings.style_factor * weight * settings.layer_weights[layer] * (region.share if region else 1)
                     terms.append(Term(f"{prefix} {layer}{number}", layer, loss, share, settings.style_gradient, even))
         white = 1 / networks[0].spec.std[1]
@@ -150,9 +150,18 @@ class Objective:
         self._limit(limits)
 
     def _style_losses(
-        self, kind: str, styles: Sequence[Tensor], mix: Sequence[float], limits: Limits, region: StageRegion | None
+        self,
+        kind: str,
+        styles: Sequence[Tensor],
+        mix: Sequence[float],
+        limits: Limits,
+        region: StageRegion | None,
+        home: torch.device,
     ) -> dict[str, Loss]:
-        """Return the loss of each style layer against the styles' blended statistics, or, within a region, those of its own."""
+        """Return the loss of each style layer against the styles' blended statistics, or, within a region, those of its own.
+
+        What a region's losses keep, which grows with the picture, is on the device `home`.
+        """
         measure = functools.partial(self._measure_styles, styles, mix, limits, region)
         if kind == "histogram":
             means = measure(lambda _, x, w, n: moments(x, w, n, squares=True))
@@ -169,7 +178,7 @@ class Objective:
             return losses
         spec = self.networks[0].spec
         sizes = spec.sizes(self.size)
-        guides = {layer: guide(region.content, spec.strides[layer], sizes[layer]) for layer in losses}
+        guides = {layer: guide(region.content, spec.strides[layer], sizes[layer]).to(home) for layer in losses}
         return {
             layer: GuidedLoss(loss, forms[layer].measure, guides[layer]) for layer, loss in losses.items() if guides[layer].any()
         }

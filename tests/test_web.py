@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -557,3 +558,27 @@ def test_an_error_is_shown(page: Page) -> None:
     page.fail("no memory")
     state = json.loads(ask(page, "/state.json")[2])
     assert (state["phase"], state["error"]) == ("failed", "no memory")
+
+
+def test_connections_that_do_not_read_are_closed_at_the_end() -> None:
+    noise = np.random.default_rng(0).random((1500, 1500, 3), np.float32)
+    observer = Page(port=0, content=pixels())
+    observer.start()
+    stage = Stage(scale=1500, size=(1500, 1500), style_sizes=(), steps=10)
+    now = SimpleNamespace(**vars(iterate(1)) | {"stage": stage, "size": stage.size})
+    clock = TimeLeft(STAGES)
+    observer.update(now, clock, clock.update(0, 1, 1.0), lambda: noise)
+    assert ask(observer, "/image.png")[0] == 200  # it is there, larger than what a socket holds
+    deaf = [socket.create_connection(("127.0.0.1", observer.port)) for _ in range(3)]
+    headers = f"Host: 127.0.0.1:{observer.port}\r\nCookie: {observer.cookie}={observer.token}"
+    for client in deaf[:2]:
+        client.sendall(f"GET /image.png HTTP/1.1\r\n{headers}\r\n\r\n".encode())
+    deadline = time.monotonic() + 20
+    while observer._busy and time.monotonic() < deadline:
+        time.sleep(0.05)
+    observer.close()
+    ours = {client.getsockname()[1] for client in deaf}
+    left = [c for c in psutil.Process().net_connections() if c.raddr and c.raddr.port in ours and c.laddr.port == observer.port]
+    for client in deaf:
+        client.close()
+    assert not left

@@ -31,6 +31,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from ..errors import SettingsError
 from .console import TimeLeft, finite
@@ -90,6 +91,26 @@ HEADERS = {
 }
 
 
+class _Noted(asyncio.Protocol):
+    """Notes a connection's transport, then leaves the connection to another protocol."""
+
+    def __init__(self, then: asyncio.BaseProtocol, transports: WeakSet[asyncio.Transport]) -> None:
+        self.then, self.transports = then, transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take note, and step aside."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transports.add(transport)
+        transport.set_protocol(self.then)
+        self.then.connection_made(transport)
+
+
+async def _turns() -> None:
+    """Let the loop do what it has been told to do, and what follows from that."""
+    for _ in range(8):
+        await asyncio.sleep(0)
+
+
 class _Full(asyncio.Protocol):
     """Turns a connection away."""
 
@@ -139,6 +160,7 @@ class WebObserver:
         self._seen = False
         self._failure: OSError | UnicodeError | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._transports: WeakSet[asyncio.Transport] = WeakSet()
         self._stop: asyncio.Event | None = None
         self._delivered: asyncio.Event | None = None
         self._started = threading.Event()
@@ -383,8 +405,15 @@ class WebObserver:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._delivered.wait(), LINGER)
             sweeper.cancel()
+            for listening in server.sockets:  # what has been accepted becomes a connection first: asyncio loses it otherwise
+                with contextlib.suppress(NotImplementedError):
+                    asyncio.get_running_loop().remove_reader(listening.fileno())
+            await _turns()
             server.close()
         await runner.cleanup()
+        for transport in tuple(self._transports):  # those with something left to send, which a client may never read
+            transport.abort()
+        await _turns()
 
     async def _bind(self, runner: web.AppRunner) -> asyncio.Server:
         """Listen on the first port that is free."""
@@ -401,7 +430,7 @@ class WebObserver:
             ticket = object()
             fresh.add(ticket)
             loop.call_later(0.1, fresh.discard, ticket)
-            return handlers()
+            return _Noted(handlers(), self._transports)
 
         for attempt in range(PORTS_TRIED + 1):
             port = self.port and self.port + attempt

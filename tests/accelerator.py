@@ -1,0 +1,135 @@
+"""An accelerator to test with where there is none: a device "sim" that computes on the CPU but keeps its tensors apart.
+
+Importing this module makes torch know the device and take it for the machine's accelerator, so it is for processes of its
+own. A tensor on it wraps one on the CPU. An operation on tensors of both raises `RuntimeError`, as an accelerator's does;
+`TRAFFIC` counts what crosses: tensors brought to the device or to the host, and numbers that are waited for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import backend_registration
+from torch.utils._pytree import tree_leaves, tree_map
+
+TRAFFIC: Counter[str] = Counter()
+"""How many tensors went `to device` and `to host`, and how often a number was `read`."""
+READS = ("_local_scalar_dense", "equal", "nonzero", "masked_select", "_linalg_eigh")
+"""Operations after which the host waits: for numbers, for a size that depends on them, or for a solver's error code."""
+
+
+class _Module:
+    """What torch asks of a device's module."""
+
+    def is_available(self) -> bool:
+        return True
+
+    is_initialized = is_available
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def current_device(self) -> int:
+        return 0
+
+    def device_count(self) -> int:
+        return 1
+
+    def manual_seed_all(self, seed: int) -> None:
+        pass
+
+
+backend_registration._setup_privateuseone_for_python_backend("sim", backend_module=_Module())
+
+
+class Simulated(Tensor):
+    """A tensor on the device, around one on the CPU."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> Simulated:
+        self: Simulated = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device="sim:0"
+        )
+        self.held = held
+        return self
+
+    def __init__(self, held: Tensor) -> None:
+        pass
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"Simulated({self.held!r})"
+
+    def untyped_storage(self) -> Any:
+        return self.held.untyped_storage()
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+def _host(x: Any) -> Any:
+    """Return what stands on the CPU for an argument."""
+    if isinstance(x, Simulated):
+        return x.held
+    return torch.device("cpu") if isinstance(x, torch.device) and x.type == "sim" else x
+
+
+def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Run an operation on the CPU, and have its results on the device where they belong there."""
+    name = func.overloadpacket.__name__
+    tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    here = [x for x in tensors if isinstance(x, Simulated)]
+    TRAFFIC["read"] += name in READS
+    if name == "copy_":
+        on_device = isinstance(args[0], Simulated)
+        _note(isinstance(args[1], Simulated), on_device)
+    else:
+        on_device = bool(here)
+        if name != "_to_copy" and here and any(x.dim() for x in tensors if not isinstance(x, Simulated)):
+            raise RuntimeError(f"{func}: expected all tensors on the same device, but some are on sim:0 and some on cpu")
+    if kwargs.get("device") is not None:
+        wanted = torch.device(kwargs["device"]).type == "sim"
+        if name == "_to_copy":
+            _note(on_device, wanted)
+        on_device = wanted
+        kwargs = {key: value for key, value in kwargs.items() if key != "pin_memory"} | {"device": torch.device("cpu")}
+    given = {id(x.held): x for x in here} | {id(x): x for x in tensors}
+
+    def placed(x: Any) -> Any:
+        if not isinstance(x, Tensor) or id(x) in given:
+            return given.get(id(x), x)
+        return Simulated(x) if on_device else x
+
+    return tree_map(placed, func(*tree_map(_host, args), **tree_map(_host, kwargs)))
+
+
+def _note(source: bool, target: bool) -> None:
+    if source != target:
+        TRAFFIC["to device" if target else "to host"] += 1
+
+
+def _empty(size: Any, *, dtype: Any = None, memory_format: Any = None, **_: Any) -> Tensor:
+    return Simulated(torch.empty(size, dtype=dtype, memory_format=memory_format or torch.contiguous_format))
+
+
+def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> Tensor:
+    return Simulated(torch.empty_strided(size, stride, dtype=dtype))
+
+
+def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+    _note(isinstance(source, Simulated), isinstance(target, Simulated))
+    _host(target).copy_(_host(source))
+    return target
+
+
+_ATEN = torch.library.Library("aten", "IMPL")
+_ATEN.impl("empty.memory_format", _empty, "PrivateUse1")
+_ATEN.impl("empty_strided", _empty_strided, "PrivateUse1")
+_ATEN.impl("_copy_from", _copy_from, "PrivateUse1")
+_ALL = torch.library.Library("_", "IMPL")
+_ALL.fallback(lambda func, *args, **kwargs: _run(func, args, kwargs), "PrivateUse1")  # type: ignore[no-untyped-call]

@@ -1,0 +1,101 @@
+"""Whole small runs on the simulated accelerator and on the CPU, compared: `python tests/rehearsal.py` prints a JSON line a run.
+
+Each line has the run's name, the largest relative difference of its losses and of its pictures, and what crossed between device
+and host during the steps in which nothing has to: from the second to the seventh of the first scale.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from accelerator import TRAFFIC
+from conftest import TINY, tiny_weights
+from torch import Tensor
+
+from style_transfer import devices, matrix, memory, planning
+from style_transfer.config import Settings
+from style_transfer.engine import stylize
+from style_transfer.masks import Region
+from style_transfer.networks.graph import Network
+
+BASE: dict[str, Any] = {"min_scale": 32, "end_scale": "46", "initial_iterations": 10, "iterations": 5, "tile": "off"}
+RUNS: dict[str, dict[str, Any]] = {
+    "gram": {},
+    "wasserstein": {"style_loss": "wasserstein"},
+    "covariance": {"style_loss": "covariance"},
+    "shifted-gram": {"style_loss": "shifted-gram"},
+    "mean-std": {"style_loss": "mean-std"},
+    "histogram": {"extra_loss": "histogram", "extra_weight": 1.0},
+    "nine-point": {"tv_loss": "nine-point"},
+    "inner": {"tv_loss": "inner"},
+    "l2": {"pooling": "l2"},
+    "max": {"pooling": "max"},
+    "sgd": {"optimizer": "sgd", "step_size": 100.0},
+    "lbfgs": {"optimizer": "lbfgs"},
+    "strong-wolfe": {"optimizer": "lbfgs", "line_search": "strong-wolfe"},
+    "normalized": {"normalize_gradients": True},
+    "schedule": {"iterations": "auto"},
+    "two styles": {"style_weights": (2.0, 1.0)},
+    "masks": {},
+    "bfloat16": {},
+    "in tiles": {"tile": "24"},
+    "planned": {"tile": "auto"},
+    "host": {},
+    "with the cpu": {"tile": "24"},
+    "layers": {"sharding": "layers"},
+}
+
+
+def run(name: str, places: list[str]) -> tuple[list[Tensor], Tensor, dict[str, int]]:
+    """Return a run's losses, its picture, and the traffic of its early steps."""
+    settings = Settings(**(BASE | RUNS[name]))
+    random = torch.Generator().manual_seed(1)
+    content, *styles = (torch.rand(1, 3, *size, generator=random) for size in ((37, 50), (41, 33), (30, 45)))
+    styles = styles if "style_weights" in RUNS[name] or name == "masks" else styles[:1]
+    regions = ()
+    if name == "masks":
+        left = (torch.arange(50) < 20).float().expand(1, 1, 37, 50).contiguous()
+        regions = (Region(left, 0), Region(1 - left, 1, torch.rand(1, 1, 30, 45, generator=random)))
+    features = torch.bfloat16 if name == "bfloat16" else None
+    groups = [tuple(map(torch.device, places))] if name == "layers" else [(torch.device(place),) for place in places]
+    networks = [Network(TINY, tiny_weights(), pooling=settings.pooling, devices=group, features=features) for group in groups]
+    losses, traffic = [], {}
+    for iterate in stylize(content, styles, settings, networks=networks, regions=regions):
+        losses.append(iterate.loss)
+        if iterate.index == 0 and iterate.step == 1:
+            TRAFFIC.clear()
+        if iterate.index == 0 and iterate.step == 7:
+            traffic = {key: count for key, count in TRAFFIC.items() if count}
+        picture = iterate.image() if iterate.ends_run else None
+    assert picture is not None
+    return losses, picture, traffic
+
+
+def compared() -> Iterator[dict[str, Any]]:
+    """Yield what is printed of each run."""
+    planned = planning.plan_for
+    for name in RUNS:
+        here = ["sim:0", "cpu"] if name in ("with the cpu", "layers") else ["sim:0"]
+        expected, reference, _ = run(name, ["cpu"])
+        if name == "host":
+            tiles = memory.tiles_of(24, Network(TINY, tiny_weights()), Settings().layers)
+            planning.plan_for = lambda *_, limits=tiles: planning.Plan(limits, host=True)
+        losses, picture, traffic = run(name, here)
+        planning.plan_for = planned
+        off = max(abs(float(a) / float(b) - 1) for a, b in zip(losses, expected, strict=True))
+        yield {"name": name, "losses": off, "picture": float((picture - reference).abs().max()), "traffic": traffic}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    matrix.FLOAT64_DEVICES = (*matrix.FLOAT64_DEVICES, "sim")
+    assert devices.available() == ("sim:0", "cpu") and devices.resolve(None) == ((torch.device("sim:0"),), ())
+    for line in compared():
+        print(json.dumps(line), flush=True)

@@ -1,0 +1,53 @@
+"""Runs on a simulated accelerator come to what the CPU comes to, and steps leave its numbers where they are.
+
+An operation on tensors of the device and of the host is an error there, as on a GPU, and what crosses is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUNS = (
+    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "nine-point", "inner", "l2", "max", "sgd",
+    "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles", "planned", "host",
+    "with the cpu", "layers",
+)  # fmt: skip
+CROSSING = ("host", "with the cpu", "layers")
+"""Runs of which a part is on the CPU, so that tensors have to cross."""
+READING = ("lbfgs", "strong-wolfe")
+"""Optimizers that decide by numbers."""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What `rehearsal.py` printed, by the runs' names."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("rehearsal.py"))], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+
+
+def test_every_run_is_looked_at(found: dict[str, Any]) -> None:
+    assert tuple(found) == RUNS
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_comes_to_the_same(found: dict[str, Any], name: str) -> None:
+    near = 0.1 if name == "bfloat16" else 1e-5  # convolutions of two layouts round differently
+    assert found[name]["losses"] < near and found[name]["picture"] < near
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name not in CROSSING])
+def test_steps_wait_for_nothing(found: dict[str, Any], name: str) -> None:
+    traffic = found[name]["traffic"]
+    if name in READING:
+        assert set(traffic) == {"read"}
+    else:
+        assert traffic == {}
