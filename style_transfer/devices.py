@@ -62,6 +62,30 @@ def float32_math(device: torch.device, *, tf32: bool) -> Iterator[None]:
         conv.fp32_precision = before
 
 
+class Transfer:
+    """A tensor on its way to the host. Beginning it does not wait for the device."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._event: Any = None
+        self._values = values
+        if values.device.type == "cuda":
+            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+            self._values.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record(torch.cuda.current_stream(values.device))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the tensor has arrived, so that nothing is waited for."""
+        return self._event is None or bool(self._event.query())
+
+    def get(self) -> Tensor:
+        """Return the tensor on the host; waits for it if it is not ready."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._values.cpu()
+
+
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 """With this variable of the environment, set before a GPU is first used, cuBLAS gives the same bits every time."""
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from . import memory
-from .checkpoint import State, differences, digest, joint
+from .checkpoint import BUSY, State, differences, digest, joint
 from .config import INITS, Settings
-from .devices import deterministic, resolve
+from .devices import Transfer, deterministic, resolve
 from .distributed import LOCAL, Group, Rows
 from .errors import CheckpointError, DeviceError, ImageError, NumericError, SettingsError
 from .initial import first_picture, ready
@@ -36,7 +36,7 @@ from .sweep import Limits
 HALVINGS = 3
 """How often the step size is halved when numbers do not stay finite."""
 CHECK_STEPS = 8
-"""Losses are looked at together, after so many steps and at the end of a scale: looking waits for the device."""
+"""Losses are looked at together, after so many steps and at the end of a scale, since looking waits for the device."""
 
 
 def check_picture(what: str, picture: Tensor) -> Tensor:
@@ -166,6 +166,7 @@ class _Guard:
     def __init__(self, group: Group) -> None:
         self.group = group
         self.losses: Tensor | None = None
+        self.asked: Transfer | None = None
         self.failed = False
 
     def note(self, loss: Tensor) -> None:
@@ -176,10 +177,24 @@ class _Guard:
     def finite(self, image: Tensor, average: Average) -> bool:
         """Return whether all losses, and the picture and its average as they are, are finite. In a group all must ask."""
         if not self.failed:
-            sums = image.detach().sum() + (image if average.sum is None else average.sum).detach().sum()
-            bad = not bool(sums.isfinite()) or (self.losses is not None and not bool(self.losses))
-            self.failed = self.group.counts([int(bad)]) != [0]
+            self._take(self._ask(image, average))
         return not self.failed
+
+    def finite_before(self, image: Tensor, average: Average) -> bool:
+        """Return what `finite` would have returned at the last call of this, which a device has the answer to by now."""
+        if not self.failed:
+            before, self.asked = self.asked, self._ask(image, average)
+            if before is not None:
+                self._take(before)
+        return not self.failed
+
+    def _ask(self, image: Tensor, average: Average) -> Transfer:
+        sums = image.detach().sum() + (image if average.sum is None else average.sum).detach().sum()
+        finite = sums.isfinite()
+        return Transfer(finite if self.losses is None else finite & self.losses)
+
+    def _take(self, answer: Transfer) -> None:
+        self.failed = self.group.counts([int(not answer.get())]) != [0]
 
 
 def _agreed(stored: Limits, planned: Limits) -> Limits:
@@ -259,7 +274,7 @@ def _recovered(
     """Yield what `_paint` does; go back to the last good state, and on with smaller steps, when numbers are not finite."""
     start = time.perf_counter() - (state.seconds if state is not None else 0)
     halvings = state.halvings if state is not None else 0
-    good = state if fallback is None else None
+    good, due = state if fallback is None else None, 0.0
     begin, state = [state], None
     while True:
         try:
@@ -272,10 +287,11 @@ def _recovered(
                     return
                 ends = yield iterate
                 if fallback is None and (iterate.step % CHECK_STEPS == 0 or iterate.ends_scale):
-                    latest = iterate.state()
+                    now, latest = time.perf_counter(), iterate.state()
                     plenty = work.settings.memory is None and memory.free_bytes(torch.device("cpu")) > 8 * latest.bytes
-                    if work.group.broadcast(plenty) and iterate.finite():
+                    if work.group.broadcast(plenty and now >= due) and iterate.finite():
                         good = latest.whole(work.group)
+                        due = now + BUSY * (time.perf_counter() - now)
         except _NotFiniteError as error:
             where = str(error)
         except torch.AcceleratorError as error:
@@ -353,7 +369,8 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
             optimizer.step(image, evaluation.loss)
             average.update(image)
             guard.note(evaluation.loss)
-            if (step % CHECK_STEPS == 0 or step == stage.steps) and not guard.finite(image, average):
+            look = guard.finite if step == stage.steps else guard.finite_before if step % CHECK_STEPS == 0 else None
+            if look is not None and not look(image, average):
                 raise _NotFiniteError(f"{size[1]}x{size[0]}, iteration {step} or a few before")
             ends = yield Iterate(
                 stage=stage,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matrix import exact, sqrt_psd, trace_sqrt
+from .matrix import RunningTraceSqrt, exact, sqrt_psd
 from .tiling import Box, Window
 
 SCALED_EPS = 1e-8
@@ -191,7 +191,7 @@ class WassersteinLoss:
 
     def __init__(self, target: dict[str, Tensor]) -> None:
         self.mean, self.covariance = self._gaussian(target)
-        self.root = sqrt_psd(self.covariance)
+        self._trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance))
 
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:
@@ -208,7 +208,7 @@ class WassersteinLoss:
     def score(self, total: Stats) -> Tensor:
         """Return the squared distance to the target."""
         mean, covariance = self._gaussian(total.means())
-        traces = covariance.trace() + self.covariance.trace() - 2 * trace_sqrt(covariance, self.root)
+        traces = covariance.trace() + self.covariance.trace() - 2 * self._trace_sqrt(covariance)
         loss = (mean - self.mean).square().mean() + traces / mean.shape[0]
         like = total.sums["mean"]
         return loss.to(device=like.device, dtype=like.dtype)

@@ -1,12 +1,14 @@
-"""Square roots of symmetric positive semi-definite matrices.
+"""Square roots of symmetric positive semi-definite matrices, and the traces of such roots.
 
-Both functions go through an eigendecomposition in float64. A product of two covariances has a condition number
-beyond what float32 resolves, and its smallest eigenvalues carry the gradient: iterations of the Newton-Schulz kind damp
-just those (twelve steps overstate tr sqrt(A) by some per cent when there are fewer pixels than channels).
+They go through an eigendecomposition in float64, or through an iteration in float64 that is checked. A product of two covariances
+has a condition number beyond what float32 resolves, and its smallest eigenvalues carry the gradient: plain Newton-Schulz
+steps damp just those (twelve overstate tr sqrt(A) by some per cent when there are fewer pixels than channels).
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import torch
@@ -39,28 +41,114 @@ def trace_sqrt(a: Tensor, root: Tensor | None = None) -> Tensor:
     there is no way back through the decomposition. On the numerical null space, eigenvalues below C times the largest
     times float64's epsilon, where no gradient exists, it is zero: the pseudo-inverse.
     """
-    result: Tensor = _TraceSqrt.apply(a, root)
+    value, gradient, _ = _decomposed(a.detach(), root)
+    return _given(a, value, gradient)
+
+
+class RunningTraceSqrt:
+    """`trace_sqrt(A, R)` of matrices A that come one after the other and change little, for a fixed R.
+
+    On the CPU each is decomposed. On an accelerator a decomposition takes longer than a small network's whole pass, and the host
+    waits for it; there the first is decomposed, and one in `PERIOD` after it, and those between are found by `iterated`, if the
+    last decomposition had no eigenvalue that rounding made negative beyond what that bears. Flat pictures have such.
+    """
+
+    PERIOD = 64
+    NEGATIVE = 1e-13
+    """How far below zero an eigenvalue may be, as a share of the largest."""
+
+    def __init__(self, root: Tensor) -> None:
+        self.root = root
+        self._since = self.PERIOD
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """Return the value for a matrix (C, C); differentiable."""
+        self._since += 1
+        if self._since < self.PERIOD:
+            return _given(a, *iterated(a.detach(), self.root))
+        value, gradient, values = _decomposed(a.detach(), self.root)
+        if _waits(a) and bool(values[0] >= -self.NEGATIVE * values[-1]):
+            self._since = 0
+        return _given(a, value, gradient)
+
+
+def _decomposed(a: Tensor, root: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `trace_sqrt` of a matrix, its gradient, and the eigenvalues, ascending, in float64."""
+    inner = exact(a) if root is None else _between(a, root)
+    values, vectors = torch.linalg.eigh(inner)
+    floor = values[-1].clamp_min(0) * a.shape[-1] * torch.finfo(values.dtype).eps
+    kept = values > floor
+    roots: Tensor = values.clamp_min(0).sqrt()
+    half_inverse = torch.where(kept, 0.5 / torch.where(kept, roots, 1), 0)
+    sides = vectors if root is None else root @ vectors
+    return roots.sum(), (sides * half_inverse) @ sides.mT, values
+
+
+LEAST = 1e-5
+"""The square root of the least eigenvalue, as a share of the largest's, that `iterated` is made for."""
+RESIDUAL = 1e-6
+
+
+@functools.cache
+def _scales() -> tuple[float, ...]:
+    """Return the factors of the scaled Newton-Schulz iteration, until what began at `LEAST` has come to 1."""
+    found, low = [], LEAST
+    while 1 - low > 1e-7:
+        scale = math.sqrt(3 / (1 + low + low * low))
+        found.append(scale)
+        low = scale * low * (3 - (scale * low) ** 2) / 2
+    return tuple(found)
+
+
+def iterated(a: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tr sqrt(R A R) of a symmetric positive semi-definite matrix A (C, C), and its gradient, from matrix products alone.
+
+    The coupled Newton-Schulz iteration in float64, Y -> sqrt(M) and Z -> M^(-1/2), with the scaling of Chen and Chow (2014), "A
+    stable scaling of Newton-Schulz for improving the sign function computation of a Hermitian matrix": 16 steps do what takes 29
+    without. Nothing is read back. Off by 1e-5 at most for covariances of VGG-19's features, and 1e-3 in the gradient, where
+    twelve plain steps are off by 1e-1 in both. A matrix with clearly negative eigenvalues has no root, and the iteration
+    grows without bound: then half the trace of A comes back, with its gradient, which takes tr A - 2 tr sqrt(R A R) to 0.
+    """
+    inner = _between(a, root)
+    norm = inner.norm().clamp_min(torch.finfo(inner.dtype).tiny)
+    start = inner / norm
+    eye = torch.eye(len(a), dtype=inner.dtype, device=inner.device)
+    y, z = start, eye
+    for scale in _scales():
+        product = z @ y
+        y, z = (
+            torch.addmm(x, *pair, beta=1.5 * scale, alpha=-0.5 * scale**3) for x, pair in ((y, (y, product)), (z, (product, z)))
+        )
+    size = norm.sqrt()
+    value, gradient = y.trace() * size, (root @ z @ root) * (0.5 / size)
+    found = (torch.addmm(start, y, y, alpha=-1).norm() < RESIDUAL) & gradient.isfinite().all()
+    return torch.where(found, value, a.trace() / 2), torch.where(found, gradient, eye / 2)
+
+
+def _waits(a: Tensor) -> bool:
+    """Say whether the host waits for a decomposition of a matrix on another device."""
+    return a.device.type != "cpu"
+
+
+def _between(a: Tensor, root: Tensor) -> Tensor:
+    """Return R A R, symmetric to the last bit, in float64."""
+    inner = root @ exact(a) @ root
+    return (inner + inner.mT) / 2
+
+
+def _given(a: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """Return a value whose gradient with respect to `a` is known, in A's dtype and on its device."""
+    result: Tensor = _Given.apply(a, value.to(a), gradient.to(a))
     return result
 
 
-class _TraceSqrt(torch.autograd.Function):
+class _Given(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, root: Tensor | None) -> Tensor:
-        inner = exact(a)
-        if root is not None:
-            inner = root @ inner @ root
-            inner = (inner + inner.mT) / 2
-        values, vectors = torch.linalg.eigh(inner)
-        floor = values[-1].clamp_min(0) * a.shape[-1] * torch.finfo(values.dtype).eps
-        kept = values > floor
-        roots: Tensor = values.clamp_min(0).sqrt()
-        half_inverse = torch.where(kept, 0.5 / torch.where(kept, roots, 1), 0)
-        sides = vectors if root is None else root @ vectors
-        gradient = (sides * half_inverse) @ sides.mT
-        ctx.save_for_backward(gradient.to(device=a.device, dtype=a.dtype))
-        return roots.sum().to(device=a.device, dtype=a.dtype)
+    def forward(ctx: Any, a: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         gradient: Tensor = ctx.saved_tensors[0]
-        return grads[0] * gradient, None
+        return grads[0] * gradient, None, None

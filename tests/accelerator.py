@@ -121,6 +121,10 @@ def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> Te
     return Simulated(torch.empty_strided(size, stride, dtype=dtype))
 
 
+def _eye(n: int, *, dtype: Any = None, **_: Any) -> Tensor:
+    return Simulated(torch.eye(n, dtype=dtype))
+
+
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     _note(isinstance(source, Simulated), isinstance(target, Simulated))
     _host(target).copy_(_host(source))
@@ -130,6 +134,7 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
 _ATEN = torch.library.Library("aten", "IMPL")
 _ATEN.impl("empty.memory_format", _empty, "PrivateUse1")
 _ATEN.impl("empty_strided", _empty_strided, "PrivateUse1")
+_ATEN.impl("eye", _eye, "PrivateUse1")  # torch's own resizes an empty tensor, of which a wrapper takes no notice
 _ATEN.impl("_copy_from", _copy_from, "PrivateUse1")
 _ALL = torch.library.Library("_", "IMPL")
 _ALL.fallback(lambda func, *args, **kwargs: _run(func, args, kwargs), "PrivateUse1")  # type: ignore[no-untyped-call]

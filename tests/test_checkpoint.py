@@ -391,6 +391,7 @@ def test_a_run_that_is_not_finite_goes_back_and_on_with_half_the_step(
     about: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make_network: MakeNetwork
 ) -> None:
     hit = poisoned(monkeypatch, lambda call: call == 16)
+    monkeypatch.setattr(engine, "BUSY", 0)  # a copy whenever one may be made
     iterates = list(engine.stylize(CONTENT, [STYLE], Settings(**SHORT | about), networks=[make_network()]))
     assert hit == [16]
     assert iterates[-1].ends_run and iterates[-1].image().isfinite().all()
@@ -435,7 +436,7 @@ def test_losses_are_not_read_at_every_step(monkeypatch: pytest.MonkeyPatch, make
     monkeypatch.setattr(engine._Guard, "finite", counted)
     settings = Settings(min_scale=32, end_scale="32", initial_iterations=32)
     list(engine.stylize(CONTENT, [STYLE], settings, networks=[make_network()], fallback=lambda: None))
-    assert len(reads) == 4
+    assert len(reads) == 1  # at the end; the others are asked for, and looked at when they have come
 
 
 # ------------------------------------------------------------------------------------------------------ places of files

@@ -6,7 +6,7 @@ import pytest
 import reference
 import torch
 
-from style_transfer.matrix import sqrt_psd, trace_sqrt
+from style_transfer.matrix import RunningTraceSqrt, iterated, sqrt_psd, trace_sqrt
 
 
 def psd(n: int, rank: int, seed: int = 0) -> torch.Tensor:
@@ -68,3 +68,82 @@ def test_float32_in_float32_out() -> None:
     value.backward()
     assert value.dtype == a.grad.dtype == torch.float32
     assert value.item() == pytest.approx(trace_sqrt(a.detach().double()).item(), rel=1e-5)
+
+
+def covariances(n: int, cells: int, seed: int, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a covariance as the Wasserstein loss has it, summed up in float32, and the root of another, both with a ridge."""
+    random = torch.Generator().manual_seed(seed)
+    found = []
+    for count in (cells, max(1, cells * 3 // 4)):
+        x = (torch.randn(n, n, generator=random) / n**0.5 @ torch.randn(n, count, generator=random)).relu() * spread + spread
+        mean = x.mean(1).double()
+        found.append((x @ x.T / count).double() - torch.outer(mean, mean) + 1e-4 * torch.eye(n, dtype=torch.float64))
+    return found[0], sqrt_psd(found[1])
+
+
+@pytest.mark.parametrize(("n", "cells"), [(64, 5000), (64, 64), (96, 20), (128, 96), (7, 3), (1, 9)])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
+def test_the_iteration_comes_to_what_the_decomposition_does(n: int, cells: int, spread: float) -> None:
+    a, root = covariances(n, cells, seed=n + cells, spread=spread)
+    expected = trace_sqrt(a.requires_grad_(), root)
+    (slope,) = torch.autograd.grad(expected, a)
+    value, gradient = iterated(a.detach(), root)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    # what counts is the gradient of the features, that is, times a root of A
+    side = sqrt_psd(a.detach())
+    assert ((gradient - slope) @ side).norm() < 2e-3 * (slope @ side).norm()
+
+
+def test_the_iteration_is_far_better_than_twelve_plain_steps() -> None:
+    a, root = covariances(96, 20, seed=3)
+    inner = root @ a @ root
+    norm = inner.norm()
+    y, z = inner / norm, torch.eye(96, dtype=torch.float64)
+    for _ in range(12):
+        t = (3 * torch.eye(96, dtype=torch.float64) - z @ y) / 2
+        y, z = y @ t, t @ z
+    exact = float(trace_sqrt(a, root))
+    plain = abs(float(y.trace() * norm.sqrt()) / exact - 1)
+    assert abs(float(iterated(a, root)[0]) / exact - 1) < plain / 1000
+
+
+@pytest.mark.parametrize("least", [-1e-8, -1e-3, -1.0])
+def test_without_a_root_the_iteration_gives_half_the_trace(least: float) -> None:
+    values = torch.linspace(least, 1, 40, dtype=torch.float64)
+    vectors, _ = torch.linalg.qr(psd(40, 60))
+    eye = torch.eye(40, dtype=torch.float64)
+    value, gradient = iterated((vectors * values) @ vectors.T, eye)
+    assert value.item() == pytest.approx(float(values.sum()) / 2) and torch.equal(gradient, eye / 2)
+
+
+def test_zero_and_huge_matrices_are_iterated_too() -> None:
+    eye = torch.eye(5, dtype=torch.float64)
+    assert all(x.isfinite().all() for x in iterated(torch.zeros(5, 5, dtype=torch.float64), eye))
+    value, gradient = iterated(1e100 * eye, eye)
+    assert value.item() == pytest.approx(5e50) and torch.allclose(gradient, eye * 0.5e-50, atol=0)
+
+
+def test_a_run_of_matrices_is_decomposed_first_and_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    from style_transfer import matrix
+
+    calls = []
+    monkeypatch.setattr(matrix, "iterated", lambda a, root: calls.append("iterated") or iterated(a, root))
+    plain = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda a: calls.append("decomposed") or plain(a))
+    a, root = covariances(12, 40, seed=1)
+    on_cpu = RunningTraceSqrt(root)
+    calls.clear()
+    expected = [float(on_cpu(a * k)) for k in range(1, 4)]
+    assert calls == ["decomposed"] * 3
+    elsewhere = RunningTraceSqrt(root)
+    monkeypatch.setattr(matrix, "_waits", lambda a: True)
+    calls.clear()
+    assert [float(elsewhere(a * k)) for k in range(1, 4)] == pytest.approx(expected, rel=1e-6)
+    assert calls == ["decomposed", "iterated", "iterated"]
+    for _ in range(RunningTraceSqrt.PERIOD - 3):
+        elsewhere(a)
+    calls.clear()
+    flat = a - 0.5 * torch.eye(12, dtype=torch.float64) * a.norm()
+    for matrix_ in (flat, flat, a, a):
+        elsewhere(matrix_)
+    assert calls == ["decomposed", "decomposed", "decomposed", "iterated"]

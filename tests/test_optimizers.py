@@ -177,6 +177,21 @@ def test_bounded_steps_stay_valid_and_reach_the_minimum_at_the_bounds(search: ty
     assert torch.allclose(x, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_a_search_begins_with_steps_that_float32_holds(size: float, bounded: bool) -> None:
+    """With a first step of min(1, 1 / sum |g|) nothing moved at 512 px: each pixel's share was below float32's resolution."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 3, 512, 512, generator=random)
+    wanted = torch.rand(1, 3, 512, 512, generator=random)
+    lbfgs = LBFGS(search=LineSearch, bounded=bounded, white=255.0)
+    before = float((x - wanted).square().mean())
+    for _ in range(20):
+        x.grad = 2 * size * (x - wanted)
+        lbfgs.step(x, size * (x - wanted).square().sum())
+    assert float((x - wanted).square().mean()) < 0.01 * before
+
+
 def test_sgd_is_torchs_with_momentum_and_decays() -> None:
     ours, theirs = start().requires_grad_(), start().requires_grad_()
     sgd = SGD(step_size=0.01, momentum=0.8, decay=0.5, bounded=False)
@@ -202,7 +217,7 @@ def test_sgd_is_torchs_with_momentum_and_decays() -> None:
         lambda: SGD(step_size=1e-5),
         lambda: LBFGS(history=3),
         lambda: LBFGS(history=3, search=LineSearch),
-        lambda: LBFGS(history=3, search=LineSearch, bounded=True),
+        lambda: LBFGS(history=3, search=LineSearch, bounded=True, length=0.1),
     ],
     ids=["adam", "sgd", "lbfgs", "search", "bounded search"],
 )

@@ -8,8 +8,8 @@ import numpy as np
 import torch.nn.functional as F
 
 from .. import images
+from ..devices import Transfer
 from ..resampling import resize
-from .late import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,37 +15,13 @@ BEHIND = 8
 """How many steps a device may be behind before its numbers are waited for."""
 
 
-class Transfer:
-    """A tensor on its way to the host. Beginning it does not wait for the device."""
-
-    def __init__(self, values: Tensor) -> None:
-        import torch
-
-        self._event: Any = None
-        self._values = values
-        if values.device.type == "cuda":
-            self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values.copy_(values, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record(torch.cuda.current_stream(values.device))
-
-    @property
-    def ready(self) -> bool:
-        """Whether the tensor has arrived, so that nothing is waited for."""
-        return self._event is None or bool(self._event.query())
-
-    def get(self) -> Tensor:
-        """Return the tensor on the host; waits for it if it is not ready."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._values.cpu()
-
-
 class Reading:
     """Scalars on one device, on their way to the host in one transfer."""
 
     def __init__(self, scalars: Mapping[str, Tensor]) -> None:
         import torch
+
+        from ..devices import Transfer
 
         self.names = tuple(scalars)
         values = torch.stack([value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32)
