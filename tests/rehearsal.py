@@ -65,7 +65,10 @@ def run(name: str, places: list[str]) -> tuple[list[Tensor], Tensor, dict[str, i
         regions = (Region(left, 0), Region(1 - left, 1, torch.rand(1, 1, 30, 45, generator=random)))
     features = torch.bfloat16 if name == "bfloat16" else None
     groups = [tuple(map(torch.device, places))] if name == "layers" else [(torch.device(place),) for place in places]
-    networks = [Network(TINY, tiny_weights(), pooling=settings.pooling, devices=group, features=features) for group in groups]
+    dtype = torch.float32 if features else torch.float64
+    networks = [
+        Network(TINY, tiny_weights(), pooling=settings.pooling, devices=group, dtype=dtype, features=features) for group in groups
+    ]
     losses, traffic = [], {}
     for iterate in stylize(content, styles, settings, networks=networks, regions=regions):
         losses.append(iterate.loss)

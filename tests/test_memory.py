@@ -160,21 +160,23 @@ def test_no_feature_map_has_2_to_the_31_elements(monkeypatch: pytest.MonkeyPatch
         planning.plan_for([network], size, Settings(tile="off"))
 
 
-def test_a_limit_makes_tiles_and_the_same_picture(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tiny)
+def test_a_limit_makes_tiles_and_the_same_picture(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = make_network(dtype=torch.float64)
+    whole = run(exact)
     assert all(iterate.tiles == (1,) for iterate in whole)
-    tiled = run(tiny, tile="32")
+    tiled = run(exact, tile="32")
     assert all(sum(iterate.tiles) > 4 for iterate in tiled)
     for a, b in zip(whole, tiled, strict=True):
-        assert float(a.loss) == pytest.approx(float(b.loss), rel=1e-3)
+        assert float(a.loss) == pytest.approx(float(b.loss), rel=1e-6)
     used = 10**9
     monkeypatch.setattr(memory, "used_bytes", lambda device: used)
     monkeypatch.setattr(memory, "LIBRARIES", 0)
     room = 128 * 96 * 100 + 400_000
-    limited = run(tiny, memory=str(used + room))
-    assert limited[-1].tiles > (1,) and float(limited[-1].loss) == pytest.approx(float(whole[-1].loss), rel=1e-3)
+    limited = run(make_network(), memory=str(used + room))
+    # in float32 rounding grows from step to step, by the sign of content differences near zero above all
+    assert limited[-1].tiles > (1,) and float(limited[-1].loss) == pytest.approx(float(whole[-1].loss), rel=2e-2)
     with pytest.raises(MemoryLimitError, match="beside the tiles"):
-        run(tiny, memory=str(used + 10))
+        run(make_network(), memory=str(used + 10))
 
 
 def test_free_memory_is_what_the_system_says() -> None:

@@ -96,6 +96,7 @@ def fetch(settings: Settings, *, progress: bool = False, say: Callable[[str], ob
 def place(weights: Weights, settings: Settings, devices: Sequence[torch.device]) -> tuple[Network, ...]:
     """Return the network, ready to run, on each of `devices`, or once over all of them with `sharding="layers"`.
 
+    On CPUs without fast bfloat16 it takes Winograd's convolutions unless memory is limited.
     Raises `DeviceError` if one of them cannot work in `settings.precision`.
     """
     from ..devices import choose_precision
@@ -106,7 +107,7 @@ def place(weights: Weights, settings: Settings, devices: Sequence[torch.device])
     return tuple(
         Network(
             weights.spec, weights.state, pooling=settings.pooling, devices=group, split=settings.split_layers,
-            features=precision.dtype, tf32=precision.tf32, source=weights.source,
+            features=precision.dtype, tf32=precision.tf32, winograd=settings.memory is None, source=weights.source,
             digest=weights.digest, note=weights.note,
         )
         for group in groups

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..devices import PRECISIONS, float32_math
 from .spec import Concat, Conv, NetworkSpec, Norm, Segment
+from .winograd import Convolution
 
 
 def mean_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
@@ -62,6 +63,7 @@ class Network:
     `state` holds the tensors `networks.weights.check` returns. With several devices, the layers in `split` are where the
     second and later ones begin (where memory balances, if left out). `dtype` is that of the pictures; all but the first
     convolution run in `features`, a lower one if given, which is the type of all features. `tf32` lets a GPU round float32.
+    `winograd` lets a CPU convolve in float32 by Winograd's filtering: faster, with filters of eight times the weights' memory.
     `source` says where the weights come from, `digest` is a hash of them, `note` what the user should know of them.
     """
 
@@ -76,6 +78,7 @@ class Network:
         dtype: torch.dtype = torch.float32,
         features: torch.dtype | None = None,
         tf32: bool = False,
+        winograd: bool = True,
         source: str = "",
         digest: str = "",
         note: str | None = None,
@@ -92,6 +95,7 @@ class Network:
         self._std = torch.tensor(spec.std, dtype=dtype, device=self.devices[0]).view(1, 3, 1, 1)
         self._place: dict[str, torch.device] = {}
         self._weights: dict[str, tuple[Tensor, Tensor]] = {}
+        self._winograd: dict[str, Convolution] = {}
         starts = list(split if split is not None else spec.shares(len(self.devices)))
         device, later = self.devices[0], list(self.devices[1:])
         self.features = features or dtype
@@ -110,6 +114,8 @@ class Network:
                 if self._last_channels(device):
                     weight = weight.contiguous(memory_format=torch.channels_last)
                     self._weights[step.name] = weight, bias
+                if winograd and step.stride == step.padding == step.groups == 1 and Convolution.suits(weight):
+                    self._winograd[step.name] = Convolution(weight, bias)
                 kind = self.features
 
     @property
@@ -119,8 +125,10 @@ class Network:
         return next((name for name, known in PRECISIONS.items() if (known.dtype, known.tf32) == works_in), "fp64")
 
     def _last_channels(self, device: torch.device) -> bool:
-        """Say whether tensors on a device have their channels last in memory, as units for short numbers want them."""
-        return device.type in ("cuda", "cpu") and (self.tf32 or self.features.itemsize < 4)
+        """Say whether tensors on a device have their channels last in memory, as units for short numbers and CPUs want them."""
+        if device.type == "cpu":
+            return self.features.itemsize <= 4
+        return device.type == "cuda" and (self.tf32 or self.features.itemsize < 4)
 
     def float32_math(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which this network's convolutions, forward and backward, compute as it wants."""
@@ -156,15 +164,12 @@ class Network:
                     del values[source]
             x = inputs[0]
             if isinstance(step, Conv):
-                before = step.name
-                padding = step.padding
-                if self.spec.replicate and read == (None,):
-                    x = F.pad(x, (padding,) * 4, "replicate")
-                    padding = 0
-                x = F.conv2d(x, *self._weights[step.name], stride=step.stride, padding=padding, groups=step.groups)
-                if before in segment.strides:
-                    features[before] = x
-                x = F.relu(x, inplace=before not in segment.strides).to(self.features)
+                shown = step.name in segment.strides
+                x = self._convolve(step, x, edge=read == (None,), relu=not shown)
+                if shown:
+                    features[step.name] = x
+                    x = F.relu(x)
+                x = x.to(self.features)
             elif isinstance(step, Norm):
                 x = normalise(x, step)
             elif isinstance(step, Concat):
@@ -177,3 +182,15 @@ class Network:
             if layer in segment.strides:
                 features[layer] = x
         return features, x
+
+    def _convolve(self, step: Conv, x: Tensor, *, edge: bool, relu: bool) -> Tensor:
+        """Return a convolution of features (1, C, h, w), rectified if `relu`. With `edge` they are the picture."""
+        padding = step.padding
+        if self.spec.replicate and edge:
+            x = F.pad(x, (padding,) * 4, "replicate")
+            padding = 0
+        winograd = self._winograd.get(step.name)
+        if winograd is not None and winograd.worthwhile(x):
+            return winograd(x, relu=relu)
+        x = F.conv2d(x, *self._weights[step.name], stride=step.stride, padding=padding, groups=step.groups)
+        return F.relu(x, inplace=True) if relu else x
