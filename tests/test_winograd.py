@@ -16,12 +16,20 @@ def test_it_is_the_direct_sum(height: int, width: int) -> None:
     x = torch.randn(1, 3, height, width, generator=random)
     weight, bias = torch.randn(5, 3, 3, 3, generator=random), torch.randn(5, generator=random)
     expected = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    found = correlate(x, transformed(weight), bias)
+    found = correlate(x, transformed(weight), bias=bias)
     assert found.shape == expected.shape and found.is_contiguous(memory_format=torch.channels_last)
     assert float((found - expected).abs().max()) < 2e-5 * float(expected.abs().max())
-    mask = torch.randn(1, 3, height, width, generator=random)
-    expected = F.conv2d((x * (mask > 0)).double(), weight.double(), padding=1).relu()
-    found = correlate(x, transformed(weight), relu=True, mask=mask)
+    assert torch.equal(correlate(x, transformed(weight), bias=bias, relu=True), found.relu())
+
+
+@pytest.mark.parametrize("height", [1, 3, 4, 9, 66])
+@pytest.mark.parametrize("width", [1, 6, 7, 600])
+def test_the_way_back_has_the_same_filters(height: int, width: int) -> None:
+    random = torch.Generator().manual_seed(100 * height + width)
+    weight = torch.randn(5, 3, 3, 3, generator=random)
+    slope, gate = (torch.randn(1, 5, height, width, generator=random) for _ in range(2))
+    expected = F.conv_transpose2d((slope * (gate > 0)).double(), weight.double(), padding=1)
+    found = correlate(slope, transformed(weight), back=True, gate=gate)
     assert float((found - expected).abs().max()) <= 2e-5 * float(expected.abs().max())
 
 

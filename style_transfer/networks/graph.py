@@ -63,7 +63,7 @@ class Network:
     `state` holds the tensors `networks.weights.check` returns. With several devices, the layers in `split` are where the
     second and later ones begin (where memory balances, if left out). `dtype` is that of the pictures; all but the first
     convolution run in `features`, a lower one if given, which is the type of all features. `tf32` lets a GPU round float32.
-    `winograd` lets a CPU convolve in float32 by Winograd's filtering: faster, with filters of eight times the weights' memory.
+    `winograd` lets a CPU convolve in float32 by Winograd's filtering: faster, with filters of four times the weights' memory.
     `source` says where the weights come from, `digest` is a hash of them, `note` what the user should know of them.
     """
 
