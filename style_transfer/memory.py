@@ -23,6 +23,7 @@ from torch import Tensor
 
 from . import allocator
 from .config import Settings
+from .losses import flat, gram
 from .networks.graph import Network
 from .networks.spec import Segment
 from .schedule import Size
@@ -37,6 +38,10 @@ LIBRARIES = 150_000_000
 MAX_ELEMENTS = 0.9 * 2**31
 """The most elements of a feature map: past 2^31 accelerators raise errors, or return wrong numbers."""
 PROBE_CELLS = 96
+LARGE_PROBE = 768
+"""The side of a probe that tells what grows with a picture from what does not, for pictures of four times its area at least."""
+LEAST_PEAK = 1.3
+"""The least peak as a multiple of what a graph holds: it and one gradient of its largest tensor."""
 GUESS = 3.0
 """The peak as a multiple of what a graph holds, until it has been measured: more than was ever seen."""
 GOOD_SIDE = 640
@@ -141,8 +146,9 @@ def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]
     x = torch.rand(1, segment.inputs, cells, cells, device=network.devices[0], dtype=dtype)
     x.requires_grad_()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        features, output = network.run(segment, x)
-        total = output.sum() + sum(f.flatten(2)[0].mm(f.flatten(2)[0].mT).sum() for f in features.values())
+        sums: list[Tensor] = []
+        output = network.run(segment, x, lambda _, features: sums.append(gram(flat(features, None)).sum()))
+        total = sum(sums, output.sum())
     return torch.autograd.grad(total, x)[0], sum(held.values())
 
 
@@ -185,8 +191,7 @@ def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Co
         seconds = time.perf_counter() - start
     allocator.trim()
     kept = held / cells**2
-    # memory that an allocator had already is not seen as a rise; a graph and one gradient of its largest tensor are the least
-    peak = max(high[0] / cells**2 if high else kept * GUESS, kept * 1.3)
+    peak = max(high[0] / cells**2 if high else kept * GUESS, kept * LEAST_PEAK)
     return Cost(peak, kept, seconds / cells**2)
 
 
@@ -213,8 +218,7 @@ def plan(
     """
     key = tuple(sorted(layers))
     area = size[0] * size[1] // hands
-    possible = hands == 1 and indexable(network, key, size)
-    if possible and (area * bound(network, key) <= budget or area * cost(network, (key, False, 0)).peak <= budget):
+    if hands == 1 and indexable(network, key, size) and _fits(network, key, area, budget):
         return UNLIMITED
     segments = network.spec.segments(key)
     prices = costs(network, key)
@@ -237,6 +241,40 @@ def plan(
         keep[index] = int(share / prices[index].kept)
         spare -= share
     return Limits(False, tuple(int(a) for a in areas), tuple(keep))
+
+
+def _fits(network: Network, key: tuple[str, ...], area: int, budget: int) -> bool:
+    """Say whether a picture of `area` pixels goes through the network in one piece within `budget` bytes."""
+    if area * bound(network, key) <= budget:
+        return True
+    price = cost(network, (key, False, 0))
+    if area * price.peak <= budget:
+        return True
+    if area * price.kept * LEAST_PEAK > budget or area < 4 * LARGE_PROBE**2:
+        return False
+    fixed, more = _growth(network, key)
+    return fixed + area * max(more, price.kept * LEAST_PEAK) <= budget
+
+
+@functools.lru_cache(maxsize=8)
+def _growth(network: Network, key: tuple[str, ...]) -> tuple[float, float]:
+    """Return the peak of the network in one piece as bytes that do not depend on the size, and bytes a pixel.
+
+    A small probe cannot tell them apart, and on a CPU the first are some 100 MB.
+    """
+    (segment,) = network.spec.segments(key, cut=False)
+    areas, peaks = [], []
+    for cells in (LARGE_PROBE // 2, LARGE_PROBE):
+        allocator.trim()
+        with _peak(network.devices[0]) as high:
+            _probe(network, segment, cells)
+        if not high:
+            return 0.0, math.inf
+        areas.append(cells**2)
+        peaks.append(high[0])
+    allocator.trim()
+    more = (peaks[1] - peaks[0]) / (areas[1] - areas[0])
+    return max(0.0, peaks[1] - more * areas[1]), more
 
 
 def _widest(segment: Segment) -> float:

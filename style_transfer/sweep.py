@@ -273,12 +273,14 @@ class Sweep:
         x = source[tile.read.higher(part.wanted[self.group.rank][0]).index].to(network.devices[0]).detach()
         with torch.set_grad_enabled(graph):
             x = x.requires_grad_() if graph else x
-            features, output = network.run(segment, x)
             stats: dict[str, Stats] = {}
             if segment.first and self.picture:
                 stats |= measure(PICTURE, x, window(tile, 1, part.size))
-            for layer, stride in segment.strides.items():
-                stats |= measure(layer, features.pop(layer), window(tile, stride, part.size, part.sizes[layer]))
+
+            def see(layer: str, features: Tensor) -> None:
+                stats.update(measure(layer, features, window(tile, segment.strides[layer], part.size, part.sizes[layer])))
+
+            output = network.run(segment, x, see)
             if segment.last:
                 return _Run(x, stats, None)
             return _Run(x, stats, output[window(tile, segment.geometry.stride, part.size, part.output_size).inside.index])
