@@ -115,10 +115,8 @@ def iterated(a: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
     eye = torch.eye(len(a), dtype=inner.dtype, device=inner.device)
     y, z = start, eye
     for scale in _scales():
-        product = z @ y
-        y, z = (
-            torch.addmm(x, *pair, beta=1.5 * scale, alpha=-0.5 * scale**3) for x, pair in ((y, (y, product)), (z, (product, z)))
-        )
+        product, one, three = z @ y, 1.5 * scale, -0.5 * scale**3
+        y, z = torch.addmm(y, y, product, beta=one, alpha=three), torch.addmm(z, product, z, beta=one, alpha=three)
     size = norm.sqrt()
     value, gradient = y.trace() * size, (root @ z @ root) * (0.5 / size)
     found = (torch.addmm(start, y, y, alpha=-1).norm() < RESIDUAL) & gradient.isfinite().all()

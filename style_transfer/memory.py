@@ -42,6 +42,8 @@ LARGE_PROBE = 768
 """The side of a probe that tells what grows with a picture from what does not, for pictures of four times its area at least."""
 LEAST_PEAK = 1.3
 """The least peak as a multiple of what a graph holds: it and one gradient of its largest tensor."""
+RETAINED = 2.0
+"""What the C library holds in the end, if it keeps freed memory, as a multiple of the peak: 1.9 was seen."""
 GUESS = 3.0
 """The peak as a multiple of what a graph holds, until it has been measured: more than was ever seen."""
 GOOD_SIDE = 640
@@ -275,6 +277,15 @@ def _growth(network: Network, key: tuple[str, ...]) -> tuple[float, float]:
     allocator.trim()
     more = (peaks[1] - peaks[0]) / (areas[1] - areas[0])
     return max(0.0, peaks[1] - more * areas[1]), more
+
+
+def retained(network: Network, size: Size, layers: Collection[str]) -> float:
+    """Return the bytes that a CPU's allocator comes to hold, if it keeps what is freed, for a large picture in one piece."""
+    area = size[0] * size[1]
+    if area < 4 * LARGE_PROBE**2:
+        return math.inf
+    fixed, more = _growth(network, tuple(sorted(layers)))
+    return fixed + RETAINED * more * area
 
 
 def _widest(segment: Segment) -> float:

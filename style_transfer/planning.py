@@ -86,7 +86,10 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
         found = limits(room - state, host=False)
         if device.type == "cpu" or not memory.cramped(found, network, layers):
             most = size[0] * size[1] * memory.bound(network, layers) * sharing / hands
-            return Plan(found, roomy=most <= room - state)
+            roomy = most <= room - state
+            if device.type == "cpu" and found.whole and not roomy:
+                roomy = memory.retained(network, size, layers) <= room - state
+            return Plan(found, roomy=roomy)
     left = room
     if device.type != "cpu":
         left = memory.SHARE * memory.free_bytes(torch.device("cpu"))

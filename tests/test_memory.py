@@ -160,6 +160,17 @@ def test_no_feature_map_has_2_to_the_31_elements(monkeypatch: pytest.MonkeyPatch
         planning.plan_for([network], size, Settings(tile="off"))
 
 
+def test_freed_memory_is_kept_where_there_is_twice_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network.__new__(Network)
+    network.spec, network.features, network.devices = VGG19, torch.float32, (torch.device("cpu"),)
+    monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(4000.0, 1250.0, 1e-6))  # by a small probe
+    monkeypatch.setattr(memory, "_growth", lambda network, key: (2e8, 1500.0))  # by large ones: 9.6 GB at the peak
+    for gigabytes, whole, roomy in ((24, True, True), (22, True, False), (14, False, False)):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=gigabytes * 10**9: free)
+        plan = planning.plan_for([network], (2172, 2896), Settings(network="vgg19"))
+        assert (plan.limits.whole, plan.roomy) == (whole, roomy)
+
+
 def test_a_limit_makes_tiles_and_the_same_picture(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = make_network(dtype=torch.float64)
     whole = run(exact)
