@@ -17,6 +17,10 @@ from torch import Tensor
 from .distributed import LOCAL, Group
 
 STRIP_PIXELS = 2**22
+FIRST_CHANGE = 1 / 255
+"""How far the first step that a line search tries changes pixels, root mean square."""
+FIRST_ROOM = 16
+"""How many times as far the first search goes at most where pixels are bounded."""
 
 
 Resized = Callable[[Tensor, str], Tensor]
@@ -153,8 +157,8 @@ class LBFGS:
     """L-BFGS (Liu and Nocedal 1989), one evaluation a step.
 
     Steps have length 1; with a `search`, a line search sets it. In units in which white is `white`, the first step is
-    min(1, 1 / sum |g|) along the gradient, as in style-transfer-pytorch and neural-style, and the first that a search tries
-    has the Euclidean length 1, as in L-BFGS-B (Zhu et al. 1997). There are no stopping tolerances: they end runs early, since
+    min(1, 1 / sum |g|) along the gradient, as in style-transfer-pytorch and neural-style; the first that a search tries changes
+    pixels by an 8-bit step, root mean square, whatever their number. There are no stopping tolerances: they end runs early, since
     gradients are small here. A pair without positive curvature is left out. Curvature of one scale does not fit
     the next: the history starts afresh. In a group of processes each has its rows of every vector, and products are
     summed over all. `length` is what steps are multiplied by, and what a search tries first.
@@ -230,7 +234,7 @@ class LBFGS:
         line = self.search()
         first = self.length
         if not self.pairs:
-            first = min(1.0, first / (self.white * float(self._products((direction, direction))[0]) ** 0.5))
+            first /= FIRST_ROOM
         length = line.start(float(loss), slope, first=first, most=1.0 if self.bounded else None)
         self._line = line, image.flatten().clone(), grad, direction
         image.add_((length * direction).view_as(image))
@@ -244,9 +248,9 @@ class LBFGS:
             held = ((x <= 0) & (grad > 0)) | ((x >= 1) & (grad < 0))
             free = grad.masked_fill(held, 0)
         direction = self._direction(free)
-        if not self.pairs and self.search is not None:  # the search needs room: as long as if each pixel went from black to white
+        if not self.pairs and self.search is not None:
             cells, squares = self._products((free.sign(), free.sign()), (free, free))
-            direction *= (cells / squares.clamp_min(torch.finfo(squares.dtype).tiny)).sqrt()
+            direction *= FIRST_ROOM * FIRST_CHANGE * (cells / squares.clamp_min(torch.finfo(squares.dtype).tiny)).sqrt()
         elif not self.pairs:
             direction /= self.white**2
             if self.last is None:

@@ -62,7 +62,7 @@ OTHER = {
 SAME = {"devices", "sharding", "split", "weights"}
 """Settings that do not change the picture."""
 
-HELP = {"init": "--style-factor 1", "optimizer": "--style-factor 1", "random_seed": "--init normal",
+HELP = {"init": "--style-factor 1", "optimizer": "--style-factor 1", "random_seed": "--init normal", "style_factor": "-cw 1e5",
         "iterations": "-ms 28", "noise": "--init noise"}  # fmt: skip
 """What it takes for a setting to count, by its name."""
 

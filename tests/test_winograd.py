@@ -55,6 +55,8 @@ def test_its_gradient_is_the_direct_one(relu: bool, batch: int, layout: torch.me
 def test_it_is_for_wide_float32_weights_on_the_cpu_and_enough_tiles() -> None:
     wide = torch.zeros(128, 128, 3, 3)
     assert Convolution.suits(wide)
-    for other in (wide[:, :64], wide[:64], torch.zeros(128, 128, 5, 5), wide.double(), wide.bfloat16(), wide.to("meta")):
+    learning = wide.clone().requires_grad_()
+    small = wide[:, :64], wide[:64], torch.zeros(128, 128, 5, 5)
+    for other in (*small, wide.double(), wide.bfloat16(), wide.to("meta"), learning):
         assert not Convolution.suits(other)
     assert Convolution.worthwhile(torch.zeros(1, 1, 13, 13)) and not Convolution.worthwhile(torch.zeros(1, 1, 12, 13))

@@ -50,7 +50,7 @@ class Convolution:
     @staticmethod
     def suits(weight: Tensor) -> bool:
         """Say whether a convolution with this weight is faster so."""
-        plain = weight.device.type == "cpu" and weight.dtype == torch.float32
+        plain = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
         return plain and weight.shape[2:] == (3, 3) and min(weight.shape[:2]) >= CHANNELS
 
     @staticmethod
