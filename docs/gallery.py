@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,8 @@ PLACE = ROOT / "docs" / "gallery"
 PAGE = ROOT / "docs" / "gallery.md"
 STYLES = ("painting", "mosaic", "woodcut", "watercolour")
 PHOTOS = ("chelsea", "coffee", "rocket")
+COLORS = ("style", "content", "luminance", "match-style", "match-content")
+LOSSES = ("gram", "wasserstein", "covariance", "mean-std")
 COMPACT = "--network compact -s 256 -ii 120 -i 60"
 
 
@@ -85,6 +88,11 @@ def painted(label: str, pictures: str, words: str = "") -> Cell:
     return Cell(label, " ".join(filter(None, (f"{content}.png", *(f"{style}.jpg" for style in styles), words, COMPACT))))
 
 
+def series(pictures: str, words: str, values: Mapping[str, str]) -> tuple[Cell, ...]:
+    """Return a cell for each value, by its label, that takes the place of {} in `words`; `pictures` are as in `painted`."""
+    return tuple(painted(label, pictures, words.format(value)) for label, value in values.items())
+
+
 def preset(name: str, words: str) -> Cell:
     """Return the cell of a preset."""
     return Cell(name, f"coffee.png painting.jpg --preset {name} --network vgg19 -s 256 {words}")
@@ -123,11 +131,7 @@ SHEETS: tuple[Sheet, ...] = (
         (
             Cell("the photograph", file="coffee.png"),
             Cell("the style", file="painting.jpg"),
-            painted("style", "coffee painting", "--color style -cw 0.05"),
-            painted("content", "coffee painting", "--color content -cw 0.05"),
-            painted("luminance", "coffee painting", "--color luminance -cw 0.05"),
-            painted("match-style", "coffee painting", "--color match-style -cw 0.05"),
-            painted("match-content", "coffee painting", "--color match-content -cw 0.05"),
+            *series("coffee painting", "--color {} -cw 0.05", {name: name for name in COLORS}),
             painted("match-content, histogram", "coffee painting", "--color match-content --color-match histogram -cw 0.05"),
         ),
     ),
@@ -146,22 +150,12 @@ SHEETS: tuple[Sheet, ...] = (
     Sheet(
         "scale", "The size of the style",
         "`--style-scale` makes strokes, or stones, smaller and larger, and takes a style at several sizes at once.",
-        (
-            painted("0.75", "coffee mosaic", "--style-scale 0.75 -cw 0.1"),
-            painted("1.5", "coffee mosaic", "--style-scale 1.5 -cw 0.1"),
-            painted("3", "coffee mosaic", "--style-scale 3 -cw 0.1"),
-            painted("0.75 and 3", "coffee mosaic", "--style-scale 0.75 3 -cw 0.1"),
-        ),
+        series("coffee mosaic", "--style-scale {} -cw 0.1", {"0.75": "0.75", "1.5": "1.5", "3": "3", "0.75 and 3": "0.75 3"}),
     ),
     Sheet(
         "blend", "Several styles",
         "Two styles blended by `--style-weights`.",
-        (
-            painted("1 to 0", "coffee woodcut watercolour", "-sw 1 0 -cw 0.1"),
-            painted("2 to 1", "coffee woodcut watercolour", "-sw 2 1 -cw 0.1"),
-            painted("1 to 2", "coffee woodcut watercolour", "-sw 1 2 -cw 0.1"),
-            painted("0 to 1", "coffee woodcut watercolour", "-sw 0 1 -cw 0.1"),
-        ),
+        series("coffee woodcut watercolour", "-sw {} -cw 0.1", {f"{a} to {b}": f"{a} {b}" for a, b in ("10", "21", "12", "01")}),
     ),
     Sheet(
         "losses", "What is compared of the style",
@@ -169,10 +163,7 @@ SHEETS: tuple[Sheet, ...] = (
         "histograms, whose distances are small numbers that want a larger `--style-factor`; and Gram matrices with histograms "
         "beside them (`--extra-loss`).",
         (
-            painted("gram", "chelsea mosaic", "--style-loss gram -cw 0.1"),
-            painted("wasserstein", "chelsea mosaic", "--style-loss wasserstein -cw 0.1"),
-            painted("covariance", "chelsea mosaic", "--style-loss covariance -cw 0.1"),
-            painted("mean-std", "chelsea mosaic", "--style-loss mean-std -cw 0.1"),
+            *series("chelsea mosaic", "--style-loss {} -cw 0.1", {name: name for name in LOSSES}),
             painted("histogram", "chelsea mosaic", "--style-loss histogram --style-factor 300 -cw 0.1"),
             painted("gram and histogram", "chelsea mosaic", "--extra-loss histogram --extra-weight 100 -cw 0.1"),
         ),

@@ -39,7 +39,9 @@ MAX_ELEMENTS = 0.9 * 2**31
 """The most elements of a feature map: past 2^31 accelerators raise errors, or return wrong numbers."""
 PROBE_CELLS = 96
 LARGE_PROBE = 768
-"""The side of a probe that tells what grows with a picture from what does not, for pictures of four times its area at least."""
+"""The side of a probe that tells what grows with a picture from what does not."""
+LARGE = 4 * LARGE_PROBE**2
+"""The least area of pictures for which it is made."""
 LEAST_PEAK = 1.3
 """The least peak as a multiple of what a graph holds: it and one gradient of its largest tensor."""
 RETAINED = 2.0
@@ -252,7 +254,7 @@ def _fits(network: Network, key: tuple[str, ...], area: int, budget: int) -> boo
     price = cost(network, (key, False, 0))
     if area * price.peak <= budget:
         return True
-    if area * price.kept * LEAST_PEAK > budget or area < 4 * LARGE_PROBE**2:
+    if area * price.kept * LEAST_PEAK > budget or area < LARGE:
         return False
     fixed, more = _growth(network, key)
     return fixed + area * max(more, price.kept * LEAST_PEAK) <= budget
@@ -282,7 +284,7 @@ def _growth(network: Network, key: tuple[str, ...]) -> tuple[float, float]:
 def retained(network: Network, size: Size, layers: Collection[str]) -> float:
     """Return the bytes that a CPU's allocator comes to hold, if it keeps what is freed, for a large picture in one piece."""
     area = size[0] * size[1]
-    if area < 4 * LARGE_PROBE**2:
+    if area < LARGE:
         return math.inf
     fixed, more = _growth(network, tuple(sorted(layers)))
     return fixed + RETAINED * more * area

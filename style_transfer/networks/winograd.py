@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -98,15 +99,10 @@ def transforms() -> tuple[Tensor, Tensor, Tensor]:
     weights = torch.tensor([[p**i for i in range(3)] for p in POINTS] + [[0, 0, 1]], dtype=torch.float64)
     inputs = torch.zeros(SPAN, SPAN, dtype=torch.float64)
     for row, p in enumerate((*POINTS, None)):
-        polynomial = torch.ones(1, dtype=torch.float64)
-        for q in POINTS:
-            if q != p:
-                polynomial = torch.cat([polynomial, polynomial.new_zeros(1)]).roll(1) - q * torch.cat(
-                    [polynomial, polynomial.new_zeros(1)]
-                )
-        inputs[row, : len(polynomial)] = polynomial
+        others = [q for q in POINTS if q != p]
+        inputs[row, : len(others) + 1] = torch.from_numpy(np.poly(others)[::-1].copy())
         if p is not None:
-            weights[row] /= torch.tensor([p - q for q in POINTS if q != p], dtype=torch.float64).prod()
+            weights[row] /= math.prod(p - q for q in others)
     scale = torch.exp2(torch.log2(weights.norm(dim=1) / inputs.norm(dim=1)).div(2).round())[:, None]
     return inputs * scale, weights / scale, outputs
 
