@@ -41,7 +41,7 @@ BUSY = 50
 BLOCK = 1 << 24
 DTYPES = {"F32": torch.float32, "F64": torch.float64}
 NO_DIGEST = "0" * 64
-ANYWHERE = ("devices", "sharding", "split", "tile", "memory", "deterministic", "network", "weights", "preset")
+ANYWHERE = ("devices", "sharding", "split", "tile", "memory", "deterministic", "cuda_graphs", "network", "weights", "preset")
 """Settings that say where a picture is made, or that are compared by what they stand for: the weights, a preset's settings."""
 
 

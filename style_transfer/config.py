@@ -216,6 +216,8 @@ class Settings:
         "fast at if its gradients stay right; all else is fp32", words=("auto", "fp32", "tf32", "bf16", "fp16"))  # fmt: skip
     deterministic: bool = option(False, "on GPUs, only algorithms that give the same bits every time, some of them slower",
         flag=True)  # fmt: skip
+    cuda_graphs: str = option("auto", "record the steps of a scale once and play them back, so that small pictures do not wait "
+        "for the host; auto, on CUDA devices where it comes to the same; or off", words=("auto", "off"))  # fmt: skip
     random_seed: int = option(0, "seed of the random numbers", short="-r", kind=int, minimum=0, maximum=2**63 - 1)
     content_weight: float = option(0.015, "how much of the content picture is kept", short="-cw", kind=float, minimum=0.0,
         maximum=MAX_WEIGHT)  # fmt: skip

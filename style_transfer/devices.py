@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .errors import DeviceError, SettingsError, near_miss
 
+T = TypeVar("T")
 SELF_TEST_TOLERANCE = 2e-2
 REDUCED_TOLERANCE = 5e-2
 """How far gradients in reduced precision may be off: bfloat16 rounds to 0.4 %, and errors of many values average out."""
@@ -84,6 +85,24 @@ class Transfer:
         if self._event is not None:
             self._event.synchronize()
         return self._values.cpu()
+
+
+Play = Callable[[], None]
+Record = Callable[[torch.device, Callable[[], T]], tuple[Play, T]]
+"""Records the operations of some work on a device without doing them; returns what does them again, and what they change."""
+
+
+def _record_cuda(device: torch.device, work: Callable[[], T]) -> tuple[Play, T]:
+    """Record work as a CUDA graph: one call of the host has all of it done."""
+    graph = torch.cuda.CUDAGraph()
+    # other threads, of the live page say, may look at their own tensors meanwhile
+    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        found = work()
+    return graph.replay, found
+
+
+RECORDERS: dict[str, Record[Any]] = {"cuda": _record_cuda}
+"""By the type of device."""
 
 
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -31,6 +31,7 @@ from .optimizers import LBFGS, SGD, Adam, Average, LineSearch, Optimizer
 from .planning import Workshop
 from .resampling import regrid
 from .schedule import Course, Stage, plan
+from .step import Step
 from .sweep import Limits
 
 HALVINGS = 3
@@ -360,14 +361,11 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
         average = average or Average(course.avg_decay)
         guard = _Guard(group)
         place = _Place(work, index, bands, image, average, optimizer, shop, halvings, start)
+        take = Step(objective, image, optimizer, average, cover, shop, record=settings.cuda_graphs == "auto")
         for step in range(done + 1, stage.steps + 1):
-            evaluation = shop.attempt(functools.partial(objective.evaluate, image))
-            if cover is not None and image.grad is not None:
-                image.grad *= cover.share
             if isinstance(optimizer, Adam):
                 optimizer.step_size = course.step_size(step, stage.steps) * 0.5**halvings
-            optimizer.step(image, evaluation.loss)
-            average.update(image)
+            evaluation = take()
             guard.note(evaluation.loss)
             look = guard.finite if step == stage.steps else guard.finite_before if step % CHECK_STEPS == 0 else None
             if look is not None and not look(image, average):
@@ -394,3 +392,4 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
                 raise _NotFiniteError(f"{size[1]}x{size[0]}, iteration {step} or before")
             if ends:
                 break
+        del take, objective  # a recording holds as much memory as a step

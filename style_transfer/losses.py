@@ -107,9 +107,14 @@ def flat(features: Tensor, window: Window | None) -> Tensor:
     return inside(features, window).flatten(2).squeeze(0)
 
 
+def width(x: Tensor) -> torch.dtype:
+    """Return the type to sum up a tensor in: its own, at least float32."""
+    return torch.float32 if x.dtype.itemsize < 4 else x.dtype
+
+
 def wide(x: Tensor) -> Tensor:
     """Return a tensor in float32 if it is in less."""
-    return x.float() if x.dtype.itemsize < 4 else x
+    return x.to(width(x))
 
 
 def gram(x: Tensor) -> Tensor:
@@ -191,13 +196,13 @@ class WassersteinLoss:
 
     def __init__(self, target: dict[str, Tensor]) -> None:
         self.mean, self.covariance = self._gaussian(target)
-        self._trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance))
+        self.trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance))
 
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums over cells of f, (C,), and of f f^T, (C, C)."""
         x = flat(features, window)
-        return Stats({"mean": wide(x).sum(1), "second": gram(x)}, x.shape[1])
+        return Stats({"mean": x.sum(1, dtype=width(x)), "second": gram(x)}, x.shape[1])
 
     @staticmethod
     def _gaussian(means: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -208,7 +213,7 @@ class WassersteinLoss:
     def score(self, total: Stats) -> Tensor:
         """Return the squared distance to the target."""
         mean, covariance = self._gaussian(total.means())
-        traces = covariance.trace() + self.covariance.trace() - 2 * self._trace_sqrt(covariance)
+        traces = covariance.trace() + self.covariance.trace() - 2 * self.trace_sqrt(covariance)
         loss = (mean - self.mean).square().mean() + traces / mean.shape[0]
         like = total.sums["mean"]
         return loss.to(device=like.device, dtype=like.dtype)

@@ -61,10 +61,20 @@ class RunningTraceSqrt:
         self.root = root
         self._since = self.PERIOD
 
+    @property
+    def settled(self) -> bool:
+        """Whether the next value is found by iteration: the same operations every time, and nobody waits."""
+        return self._since + 1 < self.PERIOD
+
+    def advance(self) -> None:
+        """Count a value that is found without a call."""
+        self._since += 1
+
     def __call__(self, a: Tensor) -> Tensor:
         """Return the value for a matrix (C, C); differentiable."""
-        self._since += 1
-        if self._since < self.PERIOD:
+        settled = self.settled
+        self.advance()
+        if settled:
             return _given(a, *iterated(a.detach(), self.root))
         value, gradient, values = _decomposed(a.detach(), self.root)
         if _waits(a) and bool(values[0] >= -self.NEGATIVE * values[-1]):

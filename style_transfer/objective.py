@@ -21,8 +21,10 @@ from .losses import (
     TVLoss,
     WassersteinLoss,
     blend,
+    width,
 )
 from .masks import GuidedLoss, StageRegion, guide, weights_in
+from .matrix import RunningTraceSqrt
 from .networks.graph import Network
 from .schedule import Size
 from .statistics import HistogramLoss, InnerTVLoss, MomentForm, histogram, moments
@@ -126,6 +128,7 @@ class Objective:
         self.group = group
         self.size = size or size_of(content)
         self.settings = settings
+        self._roots: list[RunningTraceSqrt] = []
         self._counts: dict[str, int] = {}
         """How many cells each term counts, in all processes; the same at every evaluation."""
         terms = []
@@ -174,6 +177,7 @@ class Objective:
             targets = measure(lambda _, x, w, n: form.measure(x, w, n), form.raw)
             forms = dict.fromkeys(targets, form)
             losses = {layer: form.loss(target) for layer, target in targets.items()}
+        self._roots += [loss.trace_sqrt for loss in losses.values() if isinstance(loss, WassersteinLoss)]
         if region is None:
             return losses
         spec = self.networks[0].spec
@@ -256,6 +260,16 @@ class Objective:
         names = sorted(found)
         return dict(zip(names, self.group.counts([found[name].count for name in names]), strict=True))
 
+    @property
+    def settled(self) -> bool:
+        """Whether the next evaluation does the same operations as any other, and nobody waits for a number."""
+        return all(root.settled for root in self._roots)
+
+    def advance(self) -> None:
+        """Count an evaluation that is done without a call of `evaluate`."""
+        for root in self._roots:
+            root.advance()
+
     def evaluate(self, image: Tensor, limits: Limits | None = None) -> Evaluation:
         """Return the loss of a picture (1, 3, H, W) and write its gradient to `image.grad`. `limits` replace those there are."""
         if limits is not None and limits != self.limits:
@@ -299,7 +313,7 @@ class Objective:
                     stats = term.loss.measure(x, window)
                     scalars = [(v * weights[term.name][k].to(v.device)).sum() for k, v in stats.sums.items() if v.requires_grad]
                     (slope,) = torch.autograd.grad(torch.stack(scalars).sum(), x)
-                found[term.name] = Stats({"l1": slope.abs().sum(dtype=torch.float32 if slope.dtype.itemsize < 4 else None)}, 0)
+                found[term.name] = Stats({"l1": slope.abs().sum(dtype=width(slope))}, 0)
             return found
 
         found, _ = self.sweep.measure(image, magnitudes, keep=False)

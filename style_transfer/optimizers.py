@@ -65,24 +65,39 @@ class Adam:
         self.steps = 0
         self.first: Tensor | None = None
         self.second: Tensor | None = None
+        self._numbers: tuple[Tensor, Tensor] | None = None
 
-    @torch.no_grad()
     def step(self, image: Tensor, loss: Tensor | None = None) -> None:
         """Change `image` in place by one step and clamp it."""
-        grad = image.grad
-        assert grad is not None
+        self.advance(image)
+        self.take(image)
+
+    @torch.no_grad()
+    def advance(self, image: Tensor) -> None:
+        """Count a step of `image`, and set the numbers that `take` multiplies by and adds: where they are changes no more."""
         if self.first is None or self.second is None:
             self.first, self.second = torch.zeros_like(image), torch.zeros_like(image)
+        if self._numbers is None:
+            self._numbers = image.new_empty(()), image.new_empty(())
         self.steps += 1
         beta1, beta2 = self.betas
-        scale = (1 - beta2**self.steps) ** 0.5
+        size = self.step_size / (1 - beta1**self.steps)
+        for number, value in zip(self._numbers, (1 / (size * (1 - beta2**self.steps) ** 0.5), self.eps / size), strict=True):
+            number.fill_(value)
+
+    @torch.no_grad()
+    def take(self, image: Tensor) -> None:
+        """Change `image` in place by the step that was counted: the same operations on the same tensors every time."""
+        grad = image.grad
+        assert grad is not None and self.first is not None and self.second is not None and self._numbers is not None
+        beta1, beta2 = self.betas
+        factor, eps = self._numbers
         rows = max(1, STRIP_PIXELS // image.shape[3])  # large pictures strip by strip: what is temporary stays small
         strips = (torch.split(x.detach(), rows, dim=2) for x in (image, grad, self.first, self.second))
         for x, g, first, second in zip(*strips, strict=True):
             first.lerp_(g, 1 - beta1)
             second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            denominator = second.sqrt().div_(scale).add_(self.eps)
-            x.addcdiv_(first, denominator, value=-self.step_size / (1 - beta1**self.steps))
+            x.addcdiv_(first, second.sqrt().mul_(factor).add_(eps), value=-1)
             if self.bounded:
                 x.clamp_(0, 1)
 
@@ -421,13 +436,22 @@ class Average:
         self.sum: Tensor | None = None
         self.missing = 1.0
 
-    @torch.no_grad()
     def update(self, image: Tensor) -> None:
         """Take in one iterate."""
+        self.advance(image)
+        self.take(image)
+
+    def advance(self, image: Tensor) -> None:
+        """Count an iterate."""
         if self.sum is None:
             self.sum = torch.zeros_like(image)
-        self.sum.lerp_(image, 1 - self.decay)
         self.missing *= self.decay
+
+    @torch.no_grad()
+    def take(self, image: Tensor) -> None:
+        """Take in the iterate that was counted: the same operations on the same tensors every time."""
+        assert self.sum is not None
+        self.sum.lerp_(image, 1 - self.decay)
 
     def value(self) -> Tensor:
         """Return the average so far. Call `update` first."""

@@ -2,7 +2,9 @@
 
 Importing this module makes torch know the device and take it for the machine's accelerator, so it is for processes of its
 own. A tensor on it wraps one on the CPU. An operation on tensors of both raises `RuntimeError`, as an accelerator's does;
-`TRAFFIC` counts what crosses: tensors brought to the device or to the host, and numbers that are waited for.
+`TRAFFIC` counts what crosses: tensors brought to the device or to the host, and numbers that are waited for. `record` records
+operations as a graph of a GPU does: they are not done, what they make holds nothing until it is played, and nothing may cross
+or be read.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves, tree_map
 
 TRAFFIC: Counter[str] = Counter()
-"""How many tensors went `to device` and `to host`, and how often a number was `read`."""
+"""How many tensors went `to device` and `to host`, how often a number was `read`, and how often a recording was `played`."""
 READS = ("_local_scalar_dense", "equal", "nonzero", "masked_select", "_linalg_eigh")
 """Operations after which the host waits: for numbers, for a size that depends on them, or for a solver's error code."""
 
@@ -43,6 +45,7 @@ class _Module:
 
 
 backend_registration._setup_privateuseone_for_python_backend("sim", backend_module=_Module())
+torch.accelerator.empty_cache = lambda: None  # it keeps no memory of its own
 
 
 class Simulated(Tensor):
@@ -84,7 +87,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name = func.overloadpacket.__name__
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     here = [x for x in tensors if isinstance(x, Simulated)]
-    TRAFFIC["read"] += name in READS
+    if name in READS:
+        TRAFFIC["read"] += 1
+        _not_recorded(name)
     if name == "copy_":
         on_device = isinstance(args[0], Simulated)
         _note(isinstance(args[1], Simulated), on_device)
@@ -105,11 +110,78 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             return given.get(id(x), x)
         return Simulated(x) if on_device else x
 
-    return tree_map(placed, func(*tree_map(_host, args), **tree_map(_host, kwargs)))
+    return tree_map(placed, _call(func, tree_map(_host, args), tree_map(_host, kwargs)))
+
+
+class Tape:
+    """Operations that are being recorded."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Any, Any, dict[str, Any], list[tuple[Tensor, int]]]] = []
+        self.changed: list[tuple[Tensor, Tensor]] = []
+        self.made: list[Tensor] = []
+
+    def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operation on the CPU for the shapes of its results, and remember it, and what it changes."""
+        inputs = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+        for argument in func._schema.arguments:
+            if argument.name in given and argument.alias_info is not None and argument.alias_info.is_write:
+                self.changed.append((given[argument.name], given[argument.name].clone()))
+        found = func(*args, **kwargs)
+        fresh = [
+            (x, place)
+            for place, x in enumerate(tree_leaves(found))
+            if isinstance(x, Tensor) and x.untyped_storage().data_ptr() not in inputs
+        ]
+        self.made += [x for x, _ in fresh]
+        self.entries.append((func, args, kwargs, fresh))
+        return found
+
+    def end(self) -> None:
+        """Undo all that was done, and spoil what was made."""
+        for tensor, before in reversed(self.changed):
+            if tensor.shape == before.shape:  # else it was empty, for a result to be put into
+                tensor.copy_(before)
+        for tensor in self.made:
+            tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
+
+    def play(self) -> None:
+        """Do all operations again, on the same tensors."""
+        TRAFFIC["played"] += 1
+        for func, args, kwargs, fresh in self.entries:
+            found = tree_leaves(func(*args, **kwargs))
+            for tensor, place in fresh:
+                tensor.copy_(found[place])
+
+
+_tape: Tape | None = None
+
+
+def record(device: torch.device, work: Any) -> tuple[Any, Any]:
+    """Record work as `devices.Record` has it."""
+    global _tape
+    _tape = Tape()
+    try:
+        found = work()
+    finally:
+        tape, _tape = _tape, None
+        tape.end()
+    return tape.play, found
+
+
+def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs) if _tape is None else _tape.run(func, args, kwargs)
+
+
+def _not_recorded(what: str) -> None:
+    if _tape is not None:
+        raise RuntimeError(f"operation not permitted while a graph is recorded: {what}")
 
 
 def _note(source: bool, target: bool) -> None:
     if source != target:
+        _not_recorded("copying between device and host")
         TRAFFIC["to device" if target else "to host"] += 1
 
 
@@ -127,7 +199,7 @@ def _eye(n: int, *, dtype: Any = None, **_: Any) -> Tensor:
 
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
     _note(isinstance(source, Simulated), isinstance(target, Simulated))
-    _host(target).copy_(_host(source))
+    _call(torch.ops.aten.copy_.default, (_host(target), _host(source)), {})
     return target
 
 

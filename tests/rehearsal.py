@@ -1,21 +1,23 @@
 """Whole small runs on the simulated accelerator and on the CPU, compared: `python tests/rehearsal.py` prints a JSON line a run.
 
 Each line has the run's name, the largest relative difference of its losses and of its pictures, and what crossed between device
-and host during the steps in which nothing has to: from the second to the seventh of the first scale.
+and host during the steps in which nothing has to: from the tenth to the fifteenth of the first scale. `played` counts those
+that were played back from a recording, and `said` is what the program had to say.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from accelerator import TRAFFIC
+from accelerator import TRAFFIC, record
 from conftest import TINY, tiny_weights
 from torch import Tensor
 
@@ -25,7 +27,7 @@ from style_transfer.engine import stylize
 from style_transfer.masks import Region
 from style_transfer.networks.graph import Network
 
-BASE: dict[str, Any] = {"min_scale": 32, "end_scale": "46", "initial_iterations": 10, "iterations": 5, "tile": "off"}
+BASE: dict[str, Any] = {"min_scale": 32, "end_scale": "46", "initial_iterations": 16, "iterations": 6, "tile": "off"}
 RUNS: dict[str, dict[str, Any]] = {
     "gram": {},
     "wasserstein": {"style_loss": "wasserstein"},
@@ -50,6 +52,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "host": {},
     "with the cpu": {"tile": "24"},
     "layers": {"sharding": "layers"},
+    "off": {"cuda_graphs": "off"},
+    "decomposing": {"style_loss": "wasserstein"},
+    "cannot record": {},
+    "records wrongly": {},
 }
 
 
@@ -72,13 +78,47 @@ def run(name: str, places: list[str]) -> tuple[list[Tensor], Tensor, dict[str, i
     losses, traffic = [], {}
     for iterate in stylize(content, styles, settings, networks=networks, regions=regions):
         losses.append(iterate.loss)
-        if iterate.index == 0 and iterate.step == 1:
+        if iterate.index == 0 and iterate.step == 9:
             TRAFFIC.clear()
-        if iterate.index == 0 and iterate.step == 7:
+        if iterate.index == 0 and iterate.step == 15:
             traffic = {key: count for key, count in TRAFFIC.items() if count}
         picture = iterate.image() if iterate.ends_run else None
     assert picture is not None
     return losses, picture, traffic
+
+
+def no_record(device: torch.device, work: Callable[[], Any]) -> tuple[Any, Any]:
+    """Fail in the middle of recording."""
+
+    def fail() -> None:
+        work()
+        raise RuntimeError("no graphs today")
+
+    return record(device, fail)
+
+
+def wrong_record(device: torch.device, work: Callable[[], Any]) -> tuple[Any, Any]:
+    """Record all but one operation, the last sum of the average."""
+    play, found = record(device, work)
+    tape = play.__self__
+    last = max(place for place, entry in enumerate(tape.entries) if entry[0].overloadpacket.__name__ == "lerp_")
+    del tape.entries[last]
+    return play, found
+
+
+RECORD = {"cannot record": no_record, "records wrongly": wrong_record}
+"""What records in place of `record`, by runs."""
+
+
+class Notes(logging.Handler):
+    """What the program said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
 
 
 def compared() -> Iterator[dict[str, Any]]:
@@ -90,10 +130,15 @@ def compared() -> Iterator[dict[str, Any]]:
         if name == "host":
             tiles = memory.tiles_of(24, Network(TINY, tiny_weights()), Settings().layers)
             planning.plan_for = lambda *_, limits=tiles: planning.Plan(limits, host=True)
+        devices.RECORDERS["sim"] = RECORD.get(name, record)
+        matrix.RunningTraceSqrt.PERIOD = 12 if name == "decomposing" else 64
+        logging.getLogger("style_transfer").addHandler(notes := Notes())
         losses, picture, traffic = run(name, here)
+        logging.getLogger("style_transfer").removeHandler(notes)
         planning.plan_for = planned
         off = max(abs(float(a) / float(b) - 1) for a, b in zip(losses, expected, strict=True))
-        yield {"name": name, "losses": off, "picture": float((picture - reference).abs().max()), "traffic": traffic}
+        apart = float((picture - reference).abs().max())
+        yield {"name": name, "losses": off, "picture": apart, "traffic": traffic, "said": notes.said}
 
 
 if __name__ == "__main__":

@@ -16,12 +16,16 @@ import pytest
 RUNS = (
     "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "nine-point", "inner", "l2", "max", "sgd",
     "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles", "planned", "host",
-    "with the cpu", "layers",
+    "with the cpu", "layers", "off", "decomposing", "cannot record", "records wrongly",
 )  # fmt: skip
 CROSSING = ("host", "with the cpu", "layers")
 """Runs of which a part is on the CPU, so that tensors have to cross."""
-READING = ("lbfgs", "strong-wolfe")
-"""Optimizers that decide by numbers."""
+READING = ("lbfgs", "strong-wolfe", "decomposing")
+"""Optimizers that decide by numbers, and matrices that are decomposed again."""
+
+
+PLAIN = ("sgd", "lbfgs", "strong-wolfe", "in tiles", "off", "cannot record", "records wrongly", *CROSSING)
+"""Runs whose steps are not recorded: they are asked not to be, or are not the same operations on one device every time."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,23 @@ def test_a_run_comes_to_the_same(found: dict[str, Any], name: str) -> None:
 def test_steps_wait_for_nothing(found: dict[str, Any], name: str) -> None:
     traffic = found[name]["traffic"]
     if name in READING:
-        assert set(traffic) == {"read"}
+        assert set(traffic) - {"played"} == {"read"}
     else:
-        assert traffic == {}
+        assert traffic == ({} if name in PLAIN else {"played": 6})
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_other_steps_are_not_recorded(found: dict[str, Any], name: str) -> None:
+    assert "played" not in found[name]["traffic"]
+
+
+def test_other_steps_are_played_between_decompositions(found: dict[str, Any]) -> None:
+    traffic = found["decomposing"]["traffic"]
+    assert 0 < traffic["played"] < 6 and traffic["read"]
+
+
+def test_who_cannot_record_says_so_once_a_scale(found: dict[str, Any]) -> None:
+    for name, line in found.items():
+        problem = {"cannot record": "no graphs today", "records wrongly": "it came to other numbers"}.get(name)
+        assert len(line["said"]) == (2 if problem else 0)
+        assert all(said.endswith(str(problem)) for said in line["said"])

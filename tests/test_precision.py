@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import picture
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from style_transfer.config import Settings
 from style_transfer.engine import stylize
 from style_transfer.errors import DeviceError
 from style_transfer.losses import GramLoss, Stats, gram
-from style_transfer.networks.graph import Network
+from style_transfer.networks.graph import Network, halved_weight, in_halves
 from style_transfer.objective import Objective
 from style_transfer.sweep import UNLIMITED, Limits, Sweep
 from style_transfer.tiling import Window
@@ -41,6 +42,23 @@ def test_gradients_stay_near_those_of_float32(features: torch.dtype, loss: str, 
     tolerance = {torch.bfloat16: 0.1, torch.float16: 0.02}[features]
     assert found == pytest.approx(exact, rel=tolerance / 5)
     assert 1e-5 < float((rough - gradient).norm() / gradient.norm()) < tolerance
+
+
+@pytest.mark.parametrize(("features", "digits"), [(torch.bfloat16, 2**-16), (torch.float16, 2**-21)])
+def test_the_first_convolution_loses_nothing_of_the_picture(features: torch.dtype, digits: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    x = (4 * torch.rand(1, 3, 21, 33, generator=random) - 2).requires_grad_()
+    weight, bias = torch.randn(8, 3, 3, 3, generator=random), torch.randn(8, generator=random)
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    halves, short = in_halves(x, features), halved_weight(weight, bias, features)
+    assert halves.dtype == short.dtype == features
+    found = F.conv2d(halves.float(), short.float(), padding=1)
+    rounded = F.conv2d(x.to(features).float(), weight.to(features).float(), bias.to(features).float(), padding=1)
+    size = float(exact.detach().abs().max())
+    assert float((found - exact).detach().abs().max()) < 4 * digits * size < float((rounded - exact).detach().abs().max())
+    slope = torch.randn(exact.shape, generator=random)
+    expected, gradient = (torch.autograd.grad((y * slope).sum(), x)[0] for y in (exact, found))
+    assert float((gradient - expected).norm() / expected.norm()) < {torch.bfloat16: 4e-3, torch.float16: 5e-4}[features]
 
 
 @pytest.mark.parametrize("features", LOW)

@@ -28,6 +28,7 @@ LAYERS = [
     ["sweep"],
     ["memory", "objective", "checkpoint", "initial"],
     ["planning", "iterate"],
+    ["step"],
     ["engine"],
     ["api", "batch", "observers", "doctor"],
     ["options"],

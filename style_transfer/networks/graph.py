@@ -57,12 +57,39 @@ POOLINGS: dict[str, Pooling] = {"average": average_pool, "l2": l2_pool, "max": m
 """Pooling by name. The factors 2 and 0.78 are style-transfer-pytorch's, found empirically for blocks of 2 x 2."""
 
 
+ALIGNED = 16
+"""Channels of the picture's halves, a multiple of what units for short numbers read at a time: nine, two ones, zeros."""
+
+
+def in_halves(x: Tensor, kind: torch.dtype) -> Tensor:
+    """Return a picture (1, 3, H, W) as channels (1, 16, H, W) of a shorter type that lose next to nothing of it.
+
+    x = h + l, the nearest short number and the nearest to what is left: h, l and h again, then ones. With `halved_weight` a
+    convolution of these is that of the picture to twice the short type's digits, as units for short numbers add up in float32.
+    The gradient goes through both h.
+    """
+    high = x.to(kind)
+    low = (x.detach() - high.detach()).to(kind)
+    one, zero = (high.new_full((1, 1, 1, 1), value).expand(1, n, *x.shape[2:]) for value, n in ((1, 2), (0, ALIGNED - 11)))
+    return torch.cat([high, low, high, one, zero], 1).contiguous(memory_format=torch.channels_last)
+
+
+def halved_weight(weight: Tensor, bias: Tensor, kind: torch.dtype) -> Tensor:
+    """Return the weight (O, 16, k, k) for `in_halves` of a convolution (O, 3, k, k) and its bias, which stands at the ones."""
+    middle = weight.shape[2] // 2
+    center = weight.new_zeros(len(weight), 1, *weight.shape[2:])
+    center[:, 0, middle, middle] = bias
+    (high, low), (one, rest) = ((x.to(kind), (x - x.to(kind)).to(kind)) for x in (weight, center))
+    zero = high.new_zeros(len(weight), ALIGNED - 11, *weight.shape[2:])
+    return torch.cat([high, high, low, one, rest, zero], 1)
+
+
 class Network:
     """A network with fixed weights.
 
     `state` holds the tensors `networks.weights.check` returns. With several devices, the layers in `split` are where the
-    second and later ones begin (where memory balances, if left out). `dtype` is that of the pictures; all but the first
-    convolution run in `features`, a lower one if given, which is the type of all features. `tf32` lets a GPU round float32.
+    second and later ones begin (where memory balances, if left out). `dtype` is that of the pictures; the network runs in
+    `features`, a lower one if given, the first convolution on the picture `in_halves`. `tf32` lets a GPU round float32.
     `winograd` lets a CPU convolve in float32 by Winograd's filtering: faster, with filters of four times the weights' memory.
     `source` says where the weights come from, `digest` is a hash of them, `note` what the user should know of them.
     """
@@ -94,12 +121,13 @@ class Network:
         self._mean = torch.tensor(spec.mean, dtype=dtype, device=self.devices[0]).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, dtype=dtype, device=self.devices[0]).view(1, 3, 1, 1)
         self._place: dict[str, torch.device] = {}
-        self._weights: dict[str, tuple[Tensor, Tensor]] = {}
+        self._weights: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._winograd: dict[str, Convolution] = {}
         starts = list(split if split is not None else spec.shares(len(self.devices)))
         device, later = self.devices[0], list(self.devices[1:])
         self.features = features or dtype
         self.tf32 = tf32
+        self._halves = self.features.itemsize < dtype.itemsize
         kind = dtype
         for step in spec.steps:
             if starts and starts[0] in (step.name, *step.layers):
@@ -110,10 +138,12 @@ class Network:
                 weight, bias = (state[f"{step.key}.{part}"].to(device=device, dtype=kind) for part in ("weight", "bias"))
                 if spec.bgr and step is spec.steps[0]:
                     weight = weight.flip(1)  # the same as turning the picture's channels around
-                self._weights[step.name] = weight, bias
+                added: Tensor | None = bias
+                if self._halves and step is spec.steps[0]:
+                    weight, added = halved_weight(weight, bias, self.features), None
                 if self._last_channels(device):
                     weight = weight.contiguous(memory_format=torch.channels_last)
-                    self._weights[step.name] = weight, bias
+                self._weights[step.name] = weight, added
                 if winograd and step.stride == step.padding == step.groups == 1 and Convolution.suits(weight):
                     self._winograd[step.name] = Convolution(weight, bias)
                 kind = self.features
@@ -137,7 +167,7 @@ class Network:
     @property
     def storages(self) -> frozenset[int]:
         """The addresses of the weights' memory."""
-        return frozenset(x.untyped_storage().data_ptr() for pair in self._weights.values() for x in pair)
+        return frozenset(x.untyped_storage().data_ptr() for pair in self._weights.values() for x in pair if x is not None)
 
     def forward(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Return the features (1, C, h, w) of a picture (1, 3, H, W) in [0, 1] at `layers`, by name.
@@ -174,7 +204,6 @@ class Network:
                 if shown:
                     see(step.name, x)
                     x = F.relu(x)
-                x = x.to(self.features)
             elif isinstance(step, Norm):
                 x = normalise(x, step)
             elif isinstance(step, Concat):
@@ -194,6 +223,8 @@ class Network:
         if self.spec.replicate and edge:
             x = F.pad(x, (padding,) * 4, "replicate")
             padding = 0
+        if self._halves and edge:
+            x = in_halves(x, self.features)
         winograd = self._winograd.get(step.name)
         if winograd is not None and winograd.worthwhile(x):
             return winograd(x, relu=relu)

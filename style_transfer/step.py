@@ -1,0 +1,144 @@
+"""One step of a scale: evaluation, optimizer, average. On a GPU it is recorded and played back.
+
+With a small picture a GPU does its work faster than the host can ask for it, some hundred operations a step. Where a step is the
+same operations on the same tensors every time, it is recorded once at each scale, as a CUDA graph, and one call has it done.
+What differs from step to step, Adam's factors, lies in tensors that are set before.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import memory
+from .devices import RECORDERS
+from .iterate import Cover
+from .objective import Evaluation, Objective
+from .optimizers import Adam, Average, Optimizer
+from .planning import Workshop
+
+LOG = logging.getLogger("style_transfer")
+WARM = 3
+"""Ordinary steps before one is recorded: libraries load and choose at the first."""
+TOLERANCE = 1e-2
+"""How far a played step may be from the ordinary one, relative to what that changes: sums in another order, no more."""
+
+
+class Step:
+    """What is done at every step of a scale to a picture (1, 3, H, W), its optimizer and its average, in place.
+
+    A call returns the evaluation of the picture as it was before. `record` allows recording.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        image: Tensor,
+        optimizer: Optimizer,
+        average: Average,
+        cover: Cover | None,
+        shop: Workshop,
+        *,
+        record: bool = True,
+    ) -> None:
+        self.objective = objective
+        self.image = image
+        self.optimizer = optimizer
+        self.average = average
+        self.cover = cover
+        self.shop = shop
+        self._warm = 0
+        self._names: list[str] = []
+        self._recorded: tuple[Callable[[], None], Tensor] | None = None
+        self._adam = optimizer if record and isinstance(optimizer, Adam) and self._recordable() else None
+
+    def __call__(self) -> Evaluation:
+        """Take one step."""
+        adam = self._adam
+        if adam is not None and self.objective.settled:
+            if self._recorded is None and self._warm == WARM:
+                self._record(adam)
+            self._warm += 1
+            if self._recorded is not None:
+                return self._play(adam, *self._recorded)
+        evaluation = self._evaluate(self.shop.attempt(functools.partial(self.objective.evaluate, self.image)))
+        self.optimizer.step(self.image, evaluation.loss)
+        self.average.update(self.image)
+        return evaluation
+
+    def _evaluate(self, evaluation: Evaluation) -> Evaluation:
+        if self.cover is not None and self.image.grad is not None:
+            self.image.grad *= self.cover.share
+        return evaluation
+
+    def _recordable(self) -> bool:
+        """Say whether all of a step is done by one GPU, whose memory has room for a second one."""
+        networks, objective = self.objective.networks, self.objective
+        device = self.image.device
+        alone = self.objective.group.size == 1 and len(networks) == 1 and set(networks[0].devices) == {device}
+        free = device.type in RECORDERS and set(objective.sweep.tiles) == {1} and objective.settings.memory is None
+        if not (alone and free):
+            return False
+        bytes_ = self.image[0, 0].numel() * memory.bound(networks[0], objective.settings.layers)
+        return bytes_ < memory.SHARE * memory.free_bytes(device)
+
+    def _changes(self, adam: Adam) -> Tensor:
+        """Do what a step does on the device, with Adam's numbers as they are; return the loss and its parts, (n,)."""
+        evaluation = self._evaluate(self.objective.evaluate(self.image))
+        adam.take(self.image)
+        self.average.take(self.image)
+        self._names = list(evaluation.parts)
+        return torch.stack([evaluation.loss, *evaluation.parts.values()])
+
+    def _record(self, adam: Adam) -> None:
+        """Record a step, and keep the recording if it comes to the same as an ordinary step from here. The state stays."""
+        try:
+            play, found = RECORDERS[self.image.device.type](self.image.device, functools.partial(self._changes, adam))
+            problem = None if self._same(adam, play, found) else "it came to other numbers"
+        except RuntimeError as error:
+            problem = str(error).splitlines()[0][:200]
+        self.image.grad = None
+        if problem is None:
+            self._recorded = play, found
+        else:
+            self._adam = None
+            memory.release()
+            LOG.warning("steps are not recorded as CUDA graphs, small pictures take longer: %s", problem)
+
+    def _same(self, adam: Adam, play: Callable[[], None], found: Tensor) -> bool:
+        """Say whether a recording does what an ordinary step does. All tensors are put back."""
+        assert adam.first is not None and adam.second is not None and self.average.sum is not None
+        tensors = [x.detach() for x in (self.image, adam.first, adam.second, self.average.sum)]
+        before = [x.clone() for x in tensors]
+        results = []
+        try:
+            for work in (play, functools.partial(self._changes, adam)):
+                changed = work()
+                results.append([x.clone() for x in (*tensors, found if changed is None else changed)])
+                _put(tensors, before)
+        finally:
+            _put(tensors, before)
+        before.append(torch.zeros_like(found))
+        near = [
+            (played - done).norm() <= TOLERANCE * (done - start).norm()
+            for played, done, start in zip(*results, before, strict=True)
+        ]
+        return bool(torch.stack(near).all())
+
+    def _play(self, adam: Adam, play: Callable[[], None], found: Tensor) -> Evaluation:
+        """Do a step by its recording."""
+        self.objective.advance()
+        adam.advance(self.image)
+        self.average.advance(self.image)
+        play()
+        loss, *parts = found.clone().unbind()
+        return Evaluation(loss, dict(zip(self._names, parts, strict=True)))
+
+
+def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
