@@ -196,7 +196,7 @@ class WassersteinLoss:
 
     def __init__(self, target: dict[str, Tensor]) -> None:
         self.mean, self.covariance = self._gaussian(target)
-        self.trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance))
+        self.trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance), target["mean"].dtype)
 
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:

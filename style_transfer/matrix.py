@@ -46,7 +46,7 @@ def trace_sqrt(a: Tensor, root: Tensor | None = None) -> Tensor:
 
 
 class RunningTraceSqrt:
-    """`trace_sqrt(A, R)` of matrices A that come one after the other and change little, for a fixed R.
+    """`trace_sqrt(A, R)` of matrices A that come one after the other and change little, for a fixed R, its gradient to `kind`.
 
     On the CPU each is decomposed. On an accelerator a decomposition takes longer than a small network's whole pass, and the host
     waits for it; there the first is decomposed, and one in `PERIOD` after it, and those between are found by `iterated`, if the
@@ -57,8 +57,9 @@ class RunningTraceSqrt:
     NEGATIVE = 1e-13
     """How far below zero an eigenvalue may be, as a share of the largest."""
 
-    def __init__(self, root: Tensor) -> None:
+    def __init__(self, root: Tensor, kind: torch.dtype = torch.float64) -> None:
         self.root = root
+        self.kind = kind
         self._since = self.PERIOD
 
     @property
@@ -76,22 +77,25 @@ class RunningTraceSqrt:
         self.advance()
         if settled:
             return _given(a, *iterated(a.detach(), self.root))
-        value, gradient, values = _decomposed(a.detach(), self.root)
+        value, gradient, values = _decomposed(a.detach(), self.root, self.kind)
         if _waits(a) and bool(values[0] >= -self.NEGATIVE * values[-1]):
             self._since = 0
         return _given(a, value, gradient)
 
 
-def _decomposed(a: Tensor, root: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return `trace_sqrt` of a matrix, its gradient, and the eigenvalues, ascending, in float64."""
+def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `trace_sqrt` of a matrix, its gradient, and the eigenvalues, ascending.
+
+    All in float64 but the gradient's products, which are in `kind`: nothing cancels in them.
+    """
     inner = exact(a) if root is None else _between(a, root)
     values, vectors = torch.linalg.eigh(inner)
     floor = values[-1].clamp_min(0) * a.shape[-1] * torch.finfo(values.dtype).eps
     kept = values > floor
     roots: Tensor = values.clamp_min(0).sqrt()
     half_inverse = torch.where(kept, 0.5 / torch.where(kept, roots, 1), 0)
-    sides = vectors if root is None else root @ vectors
-    return roots.sum(), (sides * half_inverse) @ sides.mT, values
+    sides = vectors.to(kind) if root is None else root.to(kind) @ vectors.to(kind)
+    return roots.sum(), (sides * half_inverse.to(kind)) @ sides.mT, values
 
 
 LEAST = 1e-5

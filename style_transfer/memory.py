@@ -44,8 +44,8 @@ LARGE = 4 * LARGE_PROBE**2
 """The least area of pictures for which it is made."""
 LEAST_PEAK = 1.3
 """The least peak as a multiple of what a graph holds: it and one gradient of its largest tensor."""
-RETAINED = 2.0
-"""What the C library holds in the end, if it keeps freed memory, as a multiple of the peak: 1.9 was seen."""
+RETAINED = 1.75
+"""What the C library holds after a few steps, if it keeps freed memory, as a multiple of the peak: 1.4 to 1.75 were seen."""
 GUESS = 3.0
 """The peak as a multiple of what a graph holds, until it has been measured: more than was ever seen."""
 GOOD_SIDE = 640
@@ -282,7 +282,7 @@ def _growth(network: Network, key: tuple[str, ...]) -> tuple[float, float]:
 
 
 def retained(network: Network, size: Size, layers: Collection[str]) -> float:
-    """Return the bytes that a CPU's allocator comes to hold, if it keeps what is freed, for a large picture in one piece."""
+    """Return the bytes that a CPU's allocator comes to hold for a large picture in one piece, if it keeps what is freed."""
     area = size[0] * size[1]
     if area < LARGE:
         return math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,12 +26,13 @@ RETRIES = 8
 class Plan:
     """How a size is worked on: what a device takes on at a time, and whether what grows with the picture is on the host.
 
-    `roomy` says that there is memory to waste.
+    `roomy` says that there is memory to keep what is freed, up to `most` bytes of the process.
     """
 
     limits: Limits
     host: bool = False
     roomy: bool = False
+    most: float = math.inf
 
     def home(self, network: Network) -> torch.device:
         """Return where the picture, its gradient, the optimizer's state, the average and the targets are."""
@@ -66,7 +68,9 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
             raise SettingsError(
                 f"--tile off cannot work on {size[1]}x{size[0]}: its feature maps have more than 2^31 elements; take --tile auto"
             )
-        return Plan(UNLIMITED, roomy=settings.memory is None)
+        cpu = torch.device("cpu")
+        most = memory.used_bytes(cpu) + memory.SHARE * memory.free_bytes(cpu)
+        return Plan(UNLIMITED, roomy=settings.memory is None, most=most)
     if settings.tile != "auto":
         return Plan(memory.tiles_of(int(settings.tile), network, layers))
     device = network.devices[0]
@@ -85,11 +89,11 @@ def plan_for(networks: Sequence[Network], size: Size, settings: Settings, proces
     if room >= state * 1.02:
         found = limits(room - state, host=False)
         if device.type == "cpu" or not memory.cramped(found, network, layers):
-            most = size[0] * size[1] * memory.bound(network, layers) * sharing / hands
-            roomy = most <= room - state
+            needed = size[0] * size[1] * memory.bound(network, layers) * sharing / hands
+            roomy = needed <= room - state
             if device.type == "cpu" and found.whole and not roomy:
                 roomy = memory.retained(network, size, layers) <= room - state
-            return Plan(found, roomy=roomy)
+            return Plan(found, roomy=roomy, most=memory.used_bytes(device) + room)
     left = room
     if device.type != "cpu":
         left = memory.SHARE * memory.free_bytes(torch.device("cpu"))
@@ -108,10 +112,16 @@ class Workshop:
         self.networks, self.stage, self.group = networks, stage, group
         plan = choose_plan(networks, stage.size, settings, group, regions)
         self.limits, self.home = plan.limits, plan.home(networks[0])
-        allocator.keep_freed(plan.roomy and self.home.type == "cpu")
+        self._keeps, self._most = plan.roomy and self.home.type == "cpu", plan.most
+        allocator.keep_freed(self._keeps)
 
     def attempt(self, work: Callable[[Limits], T]) -> T:
-        """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times."""
+        """Return `work(limits)`; when memory runs out, the same again within smaller limits, a few times.
+
+        Where what is freed is kept, and the free pieces between others have become too many, they are given back before.
+        """
+        if self._keeps and memory.used_bytes(self.home) > self._most:
+            allocator.trim()
         for _ in range(RETRIES):
             try:
                 return work(self.limits)

@@ -12,15 +12,18 @@ import pytest
 import torch
 from conftest import picture
 
-from style_transfer import engine, iterate, masks, memory, planning
+from style_transfer import allocator, engine, iterate, masks, memory, planning
 from style_transfer.config import Settings
+from style_transfer.distributed import LOCAL
 from style_transfer.errors import MemoryLimitError, SettingsError
 from style_transfer.networks import VGG19
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective
+from style_transfer.schedule import plan
 from style_transfer.sweep import UNLIMITED, Limits, Sweep
 
 MakeNetwork = Callable[..., Network]
+CPU = torch.device("cpu")
 LAYERS = {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"}
 
 
@@ -160,15 +163,31 @@ def test_no_feature_map_has_2_to_the_31_elements(monkeypatch: pytest.MonkeyPatch
         planning.plan_for([network], size, Settings(tile="off"))
 
 
-def test_freed_memory_is_kept_where_there_is_twice_the_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freed_memory_is_kept_where_there_is_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network.__new__(Network)
     network.spec, network.features, network.devices = VGG19, torch.float32, (torch.device("cpu"),)
     monkeypatch.setattr(memory, "cost", lambda network, key: memory.Cost(4000.0, 1250.0, 1e-6))  # by a small probe
+    monkeypatch.setattr(memory, "used_bytes", lambda device: 10**9)
     monkeypatch.setattr(memory, "_growth", lambda network, key: (2e8, 1500.0))  # by large ones: 9.6 GB at the peak
-    for gigabytes, whole, roomy in ((24, True, True), (22, True, False), (14, False, False)):
+    for gigabytes, whole, roomy in ((22, True, True), (20, True, False), (14, False, False)):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=gigabytes * 10**9: free)
         plan = planning.plan_for([network], (2172, 2896), Settings(network="vgg19"))
         assert (plan.limits.whole, plan.roomy) == (whole, roomy)
+        assert plan.most == 10**9 + 0.85 * gigabytes * 10**9
+
+
+def test_kept_memory_is_given_back_when_it_has_become_too_much(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(allocator, "trim", lambda: given.append(1))
+    (stage,) = plan((40, 50), [(40, 50)], Settings(min_scale=50, end_scale="50"))
+    shop = planning.Workshop([make_network()], stage, Settings(), LOCAL, 0)
+    limit = memory.used_bytes(CPU) + memory.SHARE * memory.free_bytes(CPU)
+    for used, trims in ((0.9 * limit, 0), (1.1 * limit, 1)):
+        monkeypatch.setattr(memory, "used_bytes", lambda device, used=used: used)
+        assert shop.attempt(lambda limits: limits) == shop.limits
+        assert len(given) == trims
 
 
 def test_a_limit_makes_tiles_and_the_same_picture(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
