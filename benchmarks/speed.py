@@ -30,14 +30,17 @@ OPERATIONS = ("aten::conv2d", "_Convolve", "ConvolutionBackward0", "_ConvolveBac
 
 def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], float]:
     """Return one iteration of an implementation, which returns the loss if that is read."""
-    from style_transfer import allocator, images, networks
+    from style_transfer import images, networks
     from style_transfer.api import to_tensor
     from style_transfer.config import Settings
+    from style_transfer.distributed import LOCAL
     from style_transfer.engine import make_optimizer
     from style_transfer.initial import ready
     from style_transfer.objective import Objective
     from style_transfer.optimizers import Average
-    from style_transfer.planning import choose_plan
+    from style_transfer.planning import Workshop
+    from style_transfer.schedule import Stage
+    from style_transfer.step import Step
 
     device = torch.device(args.device)
     plenty = None if args.worker == "ours" else "1000G"  # with a limit no memory goes into what makes ours faster
@@ -65,15 +68,12 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
             return loss.item()
 
         return step
-    plan = choose_plan([network], size, settings)
-    allocator.keep_freed(plan.roomy)
-    objective = Objective([network], pictures[0], pictures[1:], settings, plan.limits)
-    image, optimizer, mean = pictures[0].clone(), make_optimizer(settings), Average(0.99)
+    shop = Workshop([network], Stage(max(size), size, (size,), 1), settings, LOCAL, 0)
+    objective = Objective([network], pictures[0], pictures[1:], settings, shop.limits)
+    take = Step(objective, pictures[0].clone(), make_optimizer(settings), Average(0.99), None, shop)
 
     def ours() -> float:
-        objective.evaluate(image)
-        optimizer.step(image)
-        mean.update(image)
+        take()
         return 0.0
 
     return ours
@@ -263,7 +263,7 @@ def main() -> None:
         work(args)
         return
     gpu = torch.device(args.device).type == "cuda"
-    sides = args.sides or ([512, 1024, 2896] if gpu else [128, 256, 512, 1024])
+    sides = args.sides or ([128, 512, 1024, 2896] if gpu else [128, 256, 512, 1024])
     print("| size | loss | textbook, s | ours, s | ratio | textbook, MB | ours, MB | ours, us a pixel | outside convolutions |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     ours = {side: in_turns(args, "gram", side, args.rounds, 5 if gpu else 1) for side in sides}
