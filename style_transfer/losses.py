@@ -213,7 +213,8 @@ class WassersteinLoss:
     def score(self, total: Stats) -> Tensor:
         """Return the squared distance to the target."""
         mean, covariance = self._gaussian(total.means())
-        traces = covariance.trace() + self.covariance.trace() - 2 * self.trace_sqrt(covariance)
+        own = covariance.diagonal().sum()  # the gradient of `trace` has the host wait
+        traces = own + self.covariance.trace() - 2 * self.trace_sqrt(covariance)
         loss = (mean - self.mean).square().mean() + traces / mean.shape[0]
         like = total.sums["mean"]
         return loss.to(device=like.device, dtype=like.dtype)

@@ -19,8 +19,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 TRAFFIC: Counter[str] = Counter()
 """How many tensors went `to device` and `to host`, how often a number was `read`, and how often a recording was `played`."""
-READS = ("_local_scalar_dense", "equal", "nonzero", "masked_select", "_linalg_eigh")
-"""Operations after which the host waits: for numbers, for a size that depends on them, or for a solver's error code."""
+READS = ("_local_scalar_dense", "equal", "nonzero", "masked_select", "_linalg_eigh", "index_fill.int_Tensor", "index_fill_.int_Tensor")
+"""Operations in which the host waits: for numbers, for a size that depends on them, or for a solver's error code.
+
+Filling at an index with a tensor reads it; the gradient of a trace does so.
+"""
 
 
 class _Module:
@@ -87,7 +90,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name = func.overloadpacket.__name__
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     here = [x for x in tensors if isinstance(x, Simulated)]
-    if name in READS:
+    if name in READS or str(func).removeprefix("aten.") in READS:
         TRAFFIC["read"] += 1
         _not_recorded(name)
     if name == "copy_":
