@@ -19,7 +19,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 TRAFFIC: Counter[str] = Counter()
 """How many tensors went `to device` and `to host`, how often a number was `read`, and how often a recording was `played`."""
-READS = ("_local_scalar_dense", "equal", "nonzero", "masked_select", "_linalg_eigh", "index_fill.int_Tensor", "index_fill_.int_Tensor")
+READS = (
+    "_local_scalar_dense", "equal", "nonzero", "masked_select", "_linalg_eigh", "index_fill.int_Tensor", "index_fill_.int_Tensor",
+)  # fmt: skip
 """Operations in which the host waits: for numbers, for a size that depends on them, or for a solver's error code.
 
 Filling at an index with a tensor reads it; the gradient of a trace does so.
