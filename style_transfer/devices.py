@@ -92,12 +92,24 @@ Record = Callable[[torch.device, Callable[[], T]], tuple[Play, T]]
 """Records the operations of some work on a device without doing them; returns what does them again, and what they change."""
 
 
+@functools.cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 def _record_cuda(device: torch.device, work: Callable[[], T]) -> tuple[Play, T]:
     """Record work as a CUDA graph: one call of the host has all of it done."""
     graph = torch.cuda.CUDAGraph()
-    # other threads, of the live page say, may look at their own tensors meanwhile
-    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # what cuBLAS works in belongs to a stream; a recording gets memory for it of its own
+    clear: Any = getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)
+    clear()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.cuda.device(device))
+        stack.enter_context(torch.cuda.stream(torch.cuda.current_stream(device)))  # comes back even if the recording fails
+        # other threads, of the live page say, may look at their own tensors meanwhile
+        stack.enter_context(torch.cuda.graph(graph, stream=_capture_stream(device), capture_error_mode="thread_local"))
         found = work()
+    clear()
     return graph.replay, found
 
 

@@ -361,7 +361,8 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
         average = average or Average(course.avg_decay)
         guard = _Guard(group)
         place = _Place(work, index, bands, image, average, optimizer, shop, halvings, start)
-        take = Step(objective, image, optimizer, average, cover, shop, record=settings.cuda_graphs == "auto")
+        record = settings.cuda_graphs == "auto" and not settings.deterministic  # which waits for numbers in older torch
+        take = Step(objective, image, optimizer, average, cover, shop, record=record)
         for step in range(done + 1, stage.steps + 1):
             if isinstance(optimizer, Adam):
                 optimizer.step_size = course.step_size(step, stage.steps) * 0.5**halvings

@@ -89,7 +89,8 @@ def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float6
     All in float64 but the gradient's products, which are in `kind`: nothing cancels in them.
     """
     inner = exact(a) if root is None else _between(a, root)
-    values, vectors = torch.linalg.eigh(inner)
+    # who is not finite has no decomposition, and raises; the loss is not finite by other terms, which somebody looks for
+    values, vectors = torch.linalg.eigh(torch.where(inner.isfinite().all(), inner, 0))
     floor = values[-1].clamp_min(0) * a.shape[-1] * torch.finfo(values.dtype).eps
     kept = values > floor
     roots: Tensor = values.clamp_min(0).sqrt()

@@ -162,7 +162,7 @@ def histogram(features: Tensor, window: Window | None, low: Tensor, high: Tensor
     place = ((x - low) / (high - low) * (BINS - 1)).clamp(0, BINS - 1)
     below = place.detach().floor().clamp(max=BINS - 2)
     share = place - below
-    index = below.long()
+    index = below.nan_to_num(0).long()  # a place that is not finite is none
     above, sums = 1 - share, {}
     if weights is not None:
         weights = weights.to(x)

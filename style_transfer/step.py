@@ -27,6 +27,9 @@ WARM = 3
 TOLERANCE = 1e-2
 """How far a played step may be from the ordinary one, relative to what that changes: sums in another order, no more."""
 
+_refused: set[torch.device] = set()
+"""Devices on which recording failed: torch may not be in order to try it again in this process."""
+
 
 class Step:
     """What is done at every step of a scale to a picture (1, 3, H, W), its optimizer and its average, in place.
@@ -54,13 +57,14 @@ class Step:
         self._warm = 0
         self._names: list[str] = []
         self._recorded: tuple[Callable[[], None], Tensor] | None = None
+        self._limits = shop.limits
         self._adam = optimizer if record and isinstance(optimizer, Adam) and self._recordable() else None
 
     def __call__(self) -> Evaluation:
         """Take one step."""
         adam = self._adam
         if adam is not None and self.objective.settled:
-            if self._recorded is None and self._warm == WARM:
+            if self._recorded is None and self._warm == WARM and self._recordable():
                 self._record(adam)
             self._warm += 1
             if self._recorded is not None:
@@ -68,6 +72,8 @@ class Step:
         evaluation = self._evaluate(self.shop.attempt(functools.partial(self.objective.evaluate, self.image)))
         self.optimizer.step(self.image, evaluation.loss)
         self.average.update(self.image)
+        if self.shop.limits != self._limits:  # memory ran out
+            self._adam = self._recorded = None
         return evaluation
 
     def _evaluate(self, evaluation: Evaluation) -> Evaluation:
@@ -80,7 +86,12 @@ class Step:
         networks, objective = self.objective.networks, self.objective
         device = self.image.device
         alone = self.objective.group.size == 1 and len(networks) == 1 and set(networks[0].devices) == {device}
-        free = device.type in RECORDERS and set(objective.sweep.tiles) == {1} and objective.settings.memory is None
+        free = (
+            device.type in RECORDERS
+            and device not in _refused
+            and set(objective.sweep.tiles) == {1}
+            and objective.settings.memory is None
+        )
         if not (alone and free):
             return False
         bytes_ = self.image[0, 0].numel() * memory.bound(networks[0], objective.settings.layers)
@@ -96,15 +107,19 @@ class Step:
 
     def _record(self, adam: Adam) -> None:
         """Record a step, and keep the recording if it comes to the same as an ordinary step from here. The state stays."""
+        device, problem = self.image.device, ""
         try:
-            play, found = RECORDERS[self.image.device.type](self.image.device, functools.partial(self._changes, adam))
-            problem = None if self._same(adam, play, found) else "it came to other numbers"
+            play, found = RECORDERS[device.type](device, functools.partial(self._changes, adam))
+            if self._same(adam, play, found):
+                self._recorded = play, found
+            else:
+                problem = "it came to other numbers"
+            del play, found
         except RuntimeError as error:
             problem = str(error).splitlines()[0][:200]
+            _refused.add(device)
         self.image.grad = None
-        if problem is None:
-            self._recorded = play, found
-        else:
+        if problem:
             self._adam = None
             memory.release()
             LOG.warning("steps are not recorded as CUDA graphs, small pictures take longer: %s", problem)

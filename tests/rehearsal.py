@@ -21,7 +21,7 @@ from accelerator import TRAFFIC, record
 from conftest import TINY, tiny_weights
 from torch import Tensor
 
-from style_transfer import devices, matrix, memory, planning
+from style_transfer import devices, matrix, memory, planning, step
 from style_transfer.config import Settings
 from style_transfer.engine import stylize
 from style_transfer.masks import Region
@@ -53,6 +53,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "with the cpu": {"tile": "24"},
     "layers": {"sharding": "layers"},
     "off": {"cuda_graphs": "off"},
+    "deterministic": {"deterministic": True},
     "decomposing": {"style_loss": "wasserstein"},
     "cannot record": {},
     "records wrongly": {},
@@ -131,6 +132,7 @@ def compared() -> Iterator[dict[str, Any]]:
             tiles = memory.tiles_of(24, Network(TINY, tiny_weights()), Settings().layers)
             planning.plan_for = lambda *_, limits=tiles: planning.Plan(limits, host=True)
         devices.RECORDERS["sim"] = RECORD.get(name, record)
+        step._refused.clear()
         matrix.RunningTraceSqrt.PERIOD = 12 if name == "decomposing" else 64
         logging.getLogger("style_transfer").addHandler(notes := Notes())
         losses, picture, traffic = run(name, here)

@@ -384,8 +384,9 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, when: Callable[[int], bool]) -> li
 
 
 @pytest.mark.parametrize(
-    "about", [{}, {"optimizer": "lbfgs"}, {"optimizer": "lbfgs", "line_search": "strong-wolfe"}, {"optimizer": "sgd"}],
-    ids=["adam", "lbfgs", "search", "sgd"],
+    "about", [{}, {"optimizer": "lbfgs"}, {"optimizer": "lbfgs", "line_search": "strong-wolfe"}, {"optimizer": "sgd"},
+              {"style_loss": "wasserstein"}, {"style_loss": "histogram"}],
+    ids=["adam", "lbfgs", "search", "sgd", "wasserstein", "histogram"],
 )  # fmt: skip
 def test_a_run_that_is_not_finite_goes_back_and_on_with_half_the_step(
     about: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make_network: MakeNetwork
