@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from .iterate import Cover
 from .objective import Evaluation, Objective
 from .optimizers import Adam, Average, Optimizer
 from .planning import Workshop
+from .sweep import Limits
 
 LOG = logging.getLogger("style_transfer")
 WARM = 3
@@ -58,7 +59,7 @@ class Step:
         self._names: list[str] = []
         self._recorded: tuple[Callable[[], None], Tensor] | None = None
         self._limits = shop.limits
-        self._adam = optimizer if record and isinstance(optimizer, Adam) and self._recordable() else None
+        self._adam = optimizer if record and isinstance(optimizer, Adam) else None
 
     def __call__(self) -> Evaluation:
         """Take one step."""
@@ -69,14 +70,16 @@ class Step:
             self._warm += 1
             if self._recorded is not None:
                 return self._play(adam, *self._recorded)
-        evaluation = self._evaluate(self.shop.attempt(functools.partial(self.objective.evaluate, self.image)))
+        evaluation = self.shop.attempt(self._evaluate)
         self.optimizer.step(self.image, evaluation.loss)
         self.average.update(self.image)
         if self.shop.limits != self._limits:  # memory ran out
             self._adam = self._recorded = None
         return evaluation
 
-    def _evaluate(self, evaluation: Evaluation) -> Evaluation:
+    def _evaluate(self, limits: Limits | None = None) -> Evaluation:
+        """Evaluate the picture; its gradient is that of what is painted."""
+        evaluation = self.objective.evaluate(self.image, limits)
         if self.cover is not None and self.image.grad is not None:
             self.image.grad *= self.cover.share
         return evaluation
@@ -85,7 +88,7 @@ class Step:
         """Say whether all of a step is done by one GPU, whose memory has room for a second one."""
         networks, objective = self.objective.networks, self.objective
         device = self.image.device
-        alone = self.objective.group.size == 1 and len(networks) == 1 and set(networks[0].devices) == {device}
+        alone = objective.group.size == 1 and len(networks) == 1 and set(networks[0].devices) == {device}
         free = (
             device.type in RECORDERS
             and device not in _refused
@@ -99,7 +102,7 @@ class Step:
 
     def _changes(self, adam: Adam) -> Tensor:
         """Do what a step does on the device, with Adam's numbers as they are; return the loss and its parts, (n,)."""
-        evaluation = self._evaluate(self.objective.evaluate(self.image))
+        evaluation = self._evaluate()
         adam.take(self.image)
         self.average.take(self.image)
         self._names = list(evaluation.parts)
@@ -130,13 +133,13 @@ class Step:
         tensors = [x.detach() for x in (self.image, adam.first, adam.second, self.average.sum)]
         before = [x.clone() for x in tensors]
         results = []
-        try:
-            for work in (play, functools.partial(self._changes, adam)):
+        for work in (play, functools.partial(self._changes, adam)):
+            try:
                 changed = work()
                 results.append([x.clone() for x in (*tensors, found if changed is None else changed)])
-                _put(tensors, before)
-        finally:
-            _put(tensors, before)
+            finally:
+                for tensor, value in zip(tensors, before, strict=True):
+                    tensor.copy_(value)
         before.append(torch.zeros_like(found))
         near = [
             (played - done).norm() <= TOLERANCE * (done - start).norm()
@@ -152,8 +155,3 @@ class Step:
         play()
         loss, *parts = found.clone().unbind()
         return Evaluation(loss, dict(zip(self._names, parts, strict=True)))
-
-
-def _put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for tensor, value in zip(tensors, values, strict=True):
-        tensor.copy_(value)
