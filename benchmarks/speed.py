@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from style_transfer.cli import SPIN
 
 KERNELS = ("conv", "xmma", "implicit", "cudnn", "winograd")
 """Parts of the names of the GPU's kernels that are convolutions."""
@@ -129,7 +132,8 @@ class Worker:
     def __init__(self, args: argparse.Namespace, which: str, loss: str, size: tuple[int, int]) -> None:
         command = [sys.executable, __file__, args.content, args.style, "--weights", args.weights, "--device", args.device]
         command += ["--threads", str(args.threads), "--worker", which, "--loss", loss, "--size", *map(str, size)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = os.environ | dict([SPIN] if which == "ours" else [])  # as the command line has it
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
     def ask(self, question: object) -> Any:
         """Return the answer to a line."""

@@ -527,8 +527,16 @@ def ran_out(error: BaseException) -> bool:
     return memory.ran_out(error)
 
 
+SPIN = "GOMP_SPINCOUNT", "10000"
+"""How long OpenMP's threads look for more work before they sleep: half a millisecond or so. It is read when torch is loaded.
+
+By themselves they do so for ten milliseconds, and hold the cores that `workers` and other programs want."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault(*SPIN)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123

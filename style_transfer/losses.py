@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matrix import RunningTraceSqrt, exact, sqrt_psd
+from .matrix import RunningTraceSqrt, Subspace, exact, sqrt_psd
 from .tiling import Box, Window
 
 SCALED_EPS = 1e-8
@@ -49,9 +49,10 @@ class Stats:
 
 
 def blend(stats: Sequence[Stats], weights: Sequence[float]) -> dict[str, Tensor]:
-    """Return the weighted average of the means of several statistics; `weights` sum to 1."""
+    """Return the weighted average of the means of several statistics, and under `count` of how many cells; `weights` sum to 1."""
     means = [s.means() for s in stats]
-    return {k: torch.stack([m[k] * w for m, w in zip(means, weights, strict=True)]).sum(0) for k in means[0]}
+    mixed = {k: torch.stack([m[k] * w for m, w in zip(means, weights, strict=True)]).sum(0) for k in means[0]}
+    return mixed | {"count": torch.tensor(float(sum(s.count for s in stats)), dtype=torch.float64)}
 
 
 class Loss(Protocol):
@@ -196,7 +197,10 @@ class WassersteinLoss:
 
     def __init__(self, target: dict[str, Tensor]) -> None:
         self.mean, self.covariance = self._gaussian(target)
-        self.trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance), target["mean"].dtype)
+        subspace = None
+        if self.covariance.device.type == "cpu" and "count" in target:
+            subspace = Subspace(self.covariance, COVARIANCE_EPS, int(target["count"]))
+        self.trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance), target["mean"].dtype, subspace)
 
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:
@@ -214,7 +218,7 @@ class WassersteinLoss:
         """Return the squared distance to the target."""
         mean, covariance = self._gaussian(total.means())
         own = covariance.diagonal().sum()  # the gradient of `trace` has the host wait
-        traces = own + self.covariance.trace() - 2 * self.trace_sqrt(covariance)
+        traces = own + self.covariance.trace() - 2 * self.trace_sqrt(covariance, total.count)
         loss = (mean - self.mean).square().mean() + traces / mean.shape[0]
         like = total.sums["mean"]
         return loss.to(device=like.device, dtype=like.dtype)

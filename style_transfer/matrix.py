@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,18 +49,20 @@ def trace_sqrt(a: Tensor, root: Tensor | None = None) -> Tensor:
 class RunningTraceSqrt:
     """`trace_sqrt(A, R)` of matrices A that come one after the other and change little, for a fixed R, its gradient to `kind`.
 
-    On the CPU each is decomposed. On an accelerator a decomposition takes longer than a small network's whole pass, and the host
-    waits for it; there the first is decomposed, and one in `PERIOD` after it, and those between are found by `iterated`, if the
-    last decomposition had no eigenvalue that rounding made negative beyond what that bears. Flat pictures have such.
+    On the CPU each is decomposed, within the `subspace` if one is given and is much smaller. On an accelerator a decomposition
+    takes longer than a small network's whole pass, and the host waits for it; there the first is decomposed, and one in
+    `PERIOD` after it, and those between are found by `iterated`, if the last decomposition had no eigenvalue that rounding made
+    negative beyond what that bears. Flat pictures have such.
     """
 
     PERIOD = 64
     NEGATIVE = 1e-13
     """How far below zero an eigenvalue may be, as a share of the largest."""
 
-    def __init__(self, root: Tensor, kind: torch.dtype = torch.float64) -> None:
+    def __init__(self, root: Tensor, kind: torch.dtype = torch.float64, subspace: Subspace | None = None) -> None:
         self.root = root
         self.kind = kind
+        self.subspace = subspace
         self._since = self.PERIOD
 
     @property
@@ -71,8 +74,10 @@ class RunningTraceSqrt:
         """Count a value that is found without a call."""
         self._since += 1
 
-    def __call__(self, a: Tensor) -> Tensor:
-        """Return the value for a matrix (C, C); differentiable."""
+    def __call__(self, a: Tensor, rank: int | None = None) -> Tensor:
+        """Return the value for a matrix (C, C), which is the subspace's ridge and of at most this rank beside; differentiable."""
+        if rank is not None and self.subspace is not None and self.subspace.suits(rank):
+            return _given(a, *self.subspace(a.detach(), rank, self.kind))
         settled = self.settled
         self.advance()
         if settled:
@@ -83,20 +88,65 @@ class RunningTraceSqrt:
         return _given(a, value, gradient)
 
 
+class Subspace:
+    """`trace_sqrt(A, R)` where A and R^2 (C, C) are a ridge on the diagonal and of low rank beside, on the CPU.
+
+    So are covariances of fewer cells than channels. The work is done in the dimensions that the two span: elsewhere both are
+    the ridge, which is the root's trace for each dimension, and the gradient is one half. In those dimensions R is diagonal; A's
+    are spanned by A times as many random vectors as its rank (Halko, Martinsson, Tropp 2011, "Finding structure with randomness",
+    https://arxiv.org/abs/0909.4061).
+    """
+
+    SHARE = 0.8
+    """How many dimensions it may have, as a share of all: with more it takes as long as the whole."""
+
+    def __init__(self, square: Tensor, ridge: float, rank: int) -> None:
+        self.ridge = ridge
+        self.size = len(square)
+        values, vectors = torch.linalg.eigh(exact(square))
+        first = self.size - min(rank, self.size)
+        self._roots, self._basis = values[first:].clamp_min(0).sqrt(), vectors[:, first:].contiguous()
+        self._random = torch.randn(square.shape, dtype=square.dtype, generator=torch.Generator().manual_seed(0))
+
+    def suits(self, rank: int) -> bool:
+        """Say whether a matrix of this rank and the fixed one span few enough dimensions."""
+        return len(self._roots) + rank <= self.SHARE * self.size
+
+    def __call__(self, a: Tensor, rank: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the value for a matrix (C, C), and its gradient, whose products are in `kind`."""
+        a = exact(a)
+        rest = a - self.ridge * torch.eye(self.size, dtype=a.dtype)
+        basis, _ = torch.linalg.qr(torch.cat([self._basis, rest @ self._random[:, :rank]], 1))
+        root = torch.cat([self._roots, self._roots.new_full((rank,), self.ridge**0.5)])
+        inner = root[:, None] * (basis.mT @ a @ basis) * root
+        value, gradient, _ = _rooted((inner + inner.mT) / 2, lambda vectors: root.to(kind)[:, None] * vectors.to(kind))
+        gradient.diagonal().sub_(0.5)
+        sides = basis.to(kind)
+        gradient = sides @ gradient @ sides.mT
+        gradient.diagonal().add_(0.5)
+        return value + (self.size - len(root)) * self.ridge, gradient
+
+
 def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     """Return `trace_sqrt` of a matrix, its gradient, and the eigenvalues, ascending.
 
     All in float64 but the gradient's products, which are in `kind`: nothing cancels in them.
     """
-    inner = exact(a) if root is None else _between(a, root)
+    if root is None:
+        return _rooted(exact(a), lambda vectors: vectors.to(kind))
+    return _rooted(_between(a, root), lambda vectors: root.to(kind) @ vectors.to(kind))
+
+
+def _rooted(inner: Tensor, sides_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the trace of a matrix's root, its gradient between what `sides_of` makes of eigenvectors, and the eigenvalues."""
     # who is not finite has no decomposition, and raises; the loss is not finite by other terms, which somebody looks for
     values, vectors = torch.linalg.eigh(torch.where(inner.isfinite().all(), inner, 0))
-    floor = values[-1].clamp_min(0) * a.shape[-1] * torch.finfo(values.dtype).eps
+    floor = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
     kept = values > floor
     roots: Tensor = values.clamp_min(0).sqrt()
     half_inverse = torch.where(kept, 0.5 / torch.where(kept, roots, 1), 0)
-    sides = vectors.to(kind) if root is None else root.to(kind) @ vectors.to(kind)
-    return roots.sum(), (sides * half_inverse.to(kind)) @ sides.mT, values
+    sides = sides_of(vectors)
+    return roots.sum(), (sides * half_inverse.to(sides.dtype)) @ sides.mT, values
 
 
 LEAST = 1e-5

@@ -476,6 +476,17 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux")
+def test_idle_threads_soon_sleep_unless_the_user_says_otherwise() -> None:
+    plain = {key: value for key, value in environment().items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    for chosen, expected in (({}, "'10000'"), ({"GOMP_SPINCOUNT": "77"}, "'77'"), ({"OMP_WAIT_POLICY": "passive"}, "'0'")):
+        variables = plain | chosen | {"OMP_DISPLAY_ENV": "verbose"}
+        done = subprocess.run(
+            [sys.executable, "-m", "style_transfer", "--doctor"], capture_output=True, text=True, env=variables, check=False
+        )
+        assert f"GOMP_SPINCOUNT = {expected}" in done.stderr
+
+
 def test_a_pipe_that_closes_early_ends_nothing(place: Path) -> None:
     line = " ".join(["exec", *("'" + w.replace("'", "'\\''") + "'" for w in program(*command("--json")))])
     done = subprocess.run(f"({line}) | head -n 1", shell=True, capture_output=True, text=True, env=environment(), check=True)

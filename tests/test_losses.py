@@ -69,9 +69,9 @@ def test_identical_content_and_style_cost_nothing_and_stay_finite() -> None:
         assert torch.equal(grad, torch.zeros_like(x))
 
 
-@pytest.mark.parametrize(("height", "width"), [(9, 13), (3, 2), (1, 1)])
-def test_wasserstein_agrees_with_the_oracle_on_any_rank(height: int, width: int) -> None:
-    x, style = features(0, 12, height, width), features(1, 12, 5, 4)
+@pytest.mark.parametrize(("channels", "height", "width"), [(12, 9, 13), (12, 3, 2), (12, 1, 1), (40, 3, 4), (40, 1, 1)])
+def test_wasserstein_agrees_with_the_oracle_on_any_rank(channels: int, height: int, width: int) -> None:
+    x, style = features(0, channels, height, width), features(1, channels, 5, 4)
     x.requires_grad_()
     loss = WassersteinLoss(blend([WassersteinLoss.measure(style)], [1.0]))
     value = loss.score(loss.measure(x))

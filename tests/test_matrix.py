@@ -6,7 +6,7 @@ import pytest
 import reference
 import torch
 
-from style_transfer.matrix import RunningTraceSqrt, iterated, sqrt_psd, trace_sqrt
+from style_transfer.matrix import RunningTraceSqrt, Subspace, _decomposed, iterated, sqrt_psd, trace_sqrt
 
 
 def psd(n: int, rank: int, seed: int = 0) -> torch.Tensor:
@@ -147,3 +147,42 @@ def test_a_run_of_matrices_is_decomposed_first_and_now_and_then(monkeypatch: pyt
     for matrix_ in (flat, flat, a, a):
         elsewhere(matrix_)
     assert calls == ["decomposed", "decomposed", "decomposed", "iterated"]
+
+
+@pytest.mark.parametrize(("n", "rank", "other"), [(64, 20, 15), (96, 40, 30), (40, 1, 1), (40, 5, 27), (33, 26, 0)])
+@pytest.mark.parametrize("spread", [0.1, 3.0])
+def test_few_cells_are_decomposed_in_what_they_span(n: int, rank: int, other: int, spread: float) -> None:
+    random = torch.Generator().manual_seed(n + rank)
+    ridge = 1e-4
+    a, square = (
+        spread * x @ x.mT + ridge * torch.eye(n, dtype=torch.float64)
+        for x in (torch.randn(n, r, generator=random, dtype=torch.float64) for r in (rank, other))
+    )
+    subspace = Subspace(square, ridge, other)
+    assert subspace.suits(rank)
+    expected, slope, _ = _decomposed(a, sqrt_psd(square))
+    value, gradient = subspace(a, rank, torch.float64)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-9)
+    side = sqrt_psd(a)  # the gradient of features
+    assert ((gradient - slope) @ side).norm() < 1e-6 * (slope @ side).norm()
+
+
+def test_a_rank_that_is_smaller_than_was_said_does_no_harm() -> None:
+    """Flat pictures, a picture like its style: what the random vectors make is partly, or all, rounding."""
+    square = psd(50, 12) + 1e-4 * torch.eye(50, dtype=torch.float64)
+    subspace = Subspace(square, 1e-4, 20)
+    for a in (square, 1e-4 * torch.eye(50, dtype=torch.float64), psd(50, 3) + 1e-4 * torch.eye(50, dtype=torch.float64)):
+        expected, slope, _ = _decomposed(a, sqrt_psd(square))
+        value, gradient = subspace(a, 20, torch.float64)
+        assert value.item() == pytest.approx(expected.item(), rel=1e-9) and (gradient - slope).norm() < 1e-5 * slope.norm()
+
+
+def test_a_subspace_is_taken_where_it_is_much_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    plain = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda a: sizes.append(len(a)) or plain(a))
+    a, root = covariances(50, 20, seed=1)
+    running = RunningTraceSqrt(root, subspace=Subspace(root @ root, 1e-4, 15))
+    sizes.clear()
+    values = [float(running(a, rank)) for rank in (20, 25, 26, None)]
+    assert sizes == [35, 40, 50, 50] and values == pytest.approx([values[-1]] * 4, rel=1e-4)

@@ -37,7 +37,7 @@ BLOCK = 192
 """Tiles that are worked on at a time: fewer make the matrix products slow, more fall out of the caches."""
 CHANNELS = 128
 """With fewer channels the transforms cost more than the products save."""
-FEW = 16
+FEW = 12
 """With fewer tiles reading the filters, four times as large as the weights, costs more than the products save."""
 
 
@@ -185,9 +185,7 @@ def correlate(
         torch.mm(out, products.view(SPAN**2, -1), out=found.view(TILE**2, -1))
         if bias is not None:
             found += bias
-        if relu:
-            found.relu_()
-        _put(target[TILE * first : TILE * (first + rows)], found)
+        _put(target[TILE * first : TILE * (first + rows)], found, relu)
 
     def share(number: int, of: int) -> None:
         with torch.no_grad():
@@ -218,12 +216,13 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def _put(target: Tensor, found: Tensor) -> None:
-    """Write tiles (4, 4, down, across, O) to rows and columns (H, W, O), which may end within the last tiles."""
+def _put(target: Tensor, found: Tensor, relu: bool) -> None:
+    """Write tiles (4, 4, down, across, O), rectified if `relu`, to rows and columns (H, W, O), which may end within the last."""
     height, width = target.shape[:2]
     ends = [[(0, length // TILE, TILE), (length // TILE, -(-length // TILE), length % TILE)] for length in (height, width)]
     for (top, bottom, high), (left, right, wide) in itertools.product(*ends):
         if top < bottom and left < right:
             place = target[TILE * top : TILE * bottom, TILE * left : TILE * right]
-            tiles = found[:high, :wide, top:bottom, left:right]
-            place.view(bottom - top, high, right - left, wide, -1).copy_(tiles.permute(2, 0, 3, 1, 4))
+            place = place.view(bottom - top, high, right - left, wide, -1)
+            tiles = found[:high, :wide, top:bottom, left:right].permute(2, 0, 3, 1, 4)
+            torch.clamp_min(tiles, 0, out=place) if relu else place.copy_(tiles)
