@@ -15,6 +15,7 @@ from style_transfer.losses import (
     TVLoss,
     WassersteinLoss,
     blend,
+    gram,
 )
 
 
@@ -60,6 +61,18 @@ def test_gram_loss_by_hand() -> None:
     loss = GramLoss({"gram": torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)})
     # X X^T / 2 = [[2.5, 1], [1, 0.5]]; d = [[.5, 0], [0, -.5]]
     assert loss.score(loss.measure(x)).item() == pytest.approx(0.5 / 1)
+
+
+@pytest.mark.parametrize("cells", [1, 3071, 3072, 3073, 9999])
+@pytest.mark.parametrize("channels", [1, 64, 130])
+def test_gram_matrices_of_any_length_and_layout(channels: int, cells: int) -> None:
+    x = torch.randn(channels, cells, generator=torch.Generator().manual_seed(cells), dtype=torch.float64)
+    for like in (x, x.mT.contiguous().mT):
+        given = like.clone().requires_grad_()
+        assert torch.allclose(gram(given), x @ x.mT)
+        assert torch.autograd.gradcheck(gram, given[:3, :40].detach().requires_grad_())
+        (slope,) = torch.autograd.grad((gram(given) * gram(given)).sum(), given)
+        assert torch.allclose(slope, 4 * (x @ x.mT) @ x)
 
 
 def test_identical_content_and_style_cost_nothing_and_stay_finite() -> None:
