@@ -203,9 +203,9 @@ class WassersteinLoss:
 
     def __init__(self, target: dict[str, Tensor]) -> None:
         self.mean, self.covariance = self._gaussian(target)
-        subspace = None
-        if self.covariance.device.type == "cpu" and "count" in target:
-            subspace = Subspace(self.covariance, COVARIANCE_EPS, int(target["count"]))
+        subspace, count = None, int(target.get("count", len(self.covariance)))
+        if self.covariance.device.type == "cpu" and count < Subspace.SHARE * len(self.covariance):
+            subspace = Subspace(self.covariance, COVARIANCE_EPS, count)
         self.trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance), target["mean"].dtype, subspace)
 
     @staticmethod

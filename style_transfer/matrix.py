@@ -76,7 +76,7 @@ class RunningTraceSqrt:
 
     def __call__(self, a: Tensor, rank: int | None = None) -> Tensor:
         """Return the value for a matrix (C, C), which is the subspace's ridge and of at most this rank beside; differentiable."""
-        if rank is not None and self.subspace is not None and self.subspace.suits(rank):
+        if rank is not None and self.subspace is not None and rank <= self.subspace.most:
             return _given(a, *self.subspace(a.detach(), rank, self.kind))
         settled = self.settled
         self.advance()
@@ -106,11 +106,10 @@ class Subspace:
         values, vectors = torch.linalg.eigh(exact(square))
         first = self.size - min(rank, self.size)
         self._roots, self._basis = values[first:].clamp_min(0).sqrt(), vectors[:, first:].contiguous()
-        self._random = torch.randn(square.shape, dtype=square.dtype, generator=torch.Generator().manual_seed(0))
-
-    def suits(self, rank: int) -> bool:
-        """Say whether a matrix of this rank and the fixed one span few enough dimensions."""
-        return len(self._roots) + rank <= self.SHARE * self.size
+        self.most = int(self.SHARE * self.size) - len(self._roots)
+        """The highest rank with which it has few enough dimensions."""
+        random = torch.Generator().manual_seed(0)
+        self._random = torch.randn(self.size, max(0, self.most), dtype=square.dtype, generator=random)
 
     def __call__(self, a: Tensor, rank: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the value for a matrix (C, C), and its gradient, whose products are in `kind`."""

@@ -159,7 +159,7 @@ def test_few_cells_are_decomposed_in_what_they_span(n: int, rank: int, other: in
         for x in (torch.randn(n, r, generator=random, dtype=torch.float64) for r in (rank, other))
     )
     subspace = Subspace(square, ridge, other)
-    assert subspace.suits(rank)
+    assert rank <= subspace.most
     expected, slope, _ = _decomposed(a, sqrt_psd(square))
     value, gradient = subspace(a, rank, torch.float64)
     assert value.item() == pytest.approx(expected.item(), rel=1e-9)
