@@ -48,7 +48,7 @@ class Course:
     def of(settings: Settings) -> Course:
         """Return the course that settings ask for: style-transfer-pytorch's, with a constant step size, or `AUTO`."""
         if isinstance(settings.iterations, str):
-            return AUTO.get(settings.style_loss, AUTO["gram"])
+            return AUTO
         size = settings.step_size / settings.optimizer_range
         return Course(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay)
 
@@ -58,11 +58,8 @@ class Course:
         return self.last_size + (self.first_size - self.last_size) * fall
 
 
-AUTO = {
-    "gram": Course(300, 200, 0.16, 0.001, 0.9, (0.97, 0.99)),
-    "wasserstein": Course(300, 200, 0.08, 0.001, 0.9, (0.95, 0.99)),
-}
-"""`--iterations auto` by `Settings.style_loss`; others take that of Gram matrices.
+AUTO = Course(300, 200, 0.16, 0.001, 0.9, (0.97, 0.99))
+"""`--iterations auto`, for every style loss.
 
 Large steps with much momentum first, then ever smaller ones, so that less needs to be averaged. Found by trial
 (benchmarks/results, "schedule"): they end at about the loss of 1000 and 500 steps of 0.02, or below.
