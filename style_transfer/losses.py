@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matrix import RunningTraceSqrt, Subspace, exact, sqrt_psd
+from .matrix import RunningTraceSqrt, exact
 from .tiling import Box, Window
 
 SCALED_EPS = 1e-8
@@ -203,10 +203,7 @@ class WassersteinLoss:
 
     def __init__(self, target: dict[str, Tensor]) -> None:
         self.mean, self.covariance = self._gaussian(target)
-        subspace, count = None, int(target.get("count", len(self.covariance)))
-        if self.covariance.device.type == "cpu" and count < Subspace.SHARE * len(self.covariance):
-            subspace = Subspace(self.covariance, COVARIANCE_EPS, count)
-        self.trace_sqrt = RunningTraceSqrt(sqrt_psd(self.covariance), target["mean"].dtype, subspace)
+        self.trace_sqrt = RunningTraceSqrt.of(self.covariance, COVARIANCE_EPS, int(target["count"]), target["mean"].dtype)
 
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:

@@ -28,10 +28,19 @@ def sqrt_psd(a: Tensor) -> Tensor:
 
     Eigenvalues that rounding made negative count as zero.
     """
+    return _root(*_eigen(a), like=a)
+
+
+def _eigen(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues (C,) of such a matrix, ascending and none below zero, and its eigenvectors (C, C), in float64."""
     with torch.no_grad():
         values, vectors = torch.linalg.eigh(exact(a))
-        root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
-        return root.to(device=a.device, dtype=a.dtype)
+        return values.clamp_min(0), vectors
+
+
+def _root(values: Tensor, vectors: Tensor, like: Tensor) -> Tensor:
+    root: Tensor = (vectors * values.sqrt()) @ vectors.mT
+    return root.to(device=like.device, dtype=like.dtype)
 
 
 def trace_sqrt(a: Tensor, root: Tensor | None = None) -> Tensor:
@@ -64,6 +73,13 @@ class RunningTraceSqrt:
         self.kind = kind
         self.subspace = subspace
         self._since = self.PERIOD
+
+    @classmethod
+    def of(cls, square: Tensor, ridge: float, rank: int, kind: torch.dtype) -> RunningTraceSqrt:
+        """Return it for the root of a matrix (C, C), which is a ridge on its diagonal and of at most this rank beside."""
+        values, vectors = _eigen(square)
+        few = square.device.type == "cpu" and rank < Subspace.SHARE * len(square)
+        return cls(_root(values, vectors, like=square), kind, Subspace(values, vectors, ridge, rank) if few else None)
 
     @property
     def settled(self) -> bool:
@@ -100,16 +116,16 @@ class Subspace:
     SHARE = 0.8
     """How many dimensions it may have, as a share of all: with more it takes as long as the whole."""
 
-    def __init__(self, square: Tensor, ridge: float, rank: int) -> None:
+    def __init__(self, values: Tensor, vectors: Tensor, ridge: float, rank: int) -> None:
+        """Take the eigenvalues of R^2, ascending and none below zero, its eigenvectors, and its rank beside the ridge."""
         self.ridge = ridge
-        self.size = len(square)
-        values, vectors = torch.linalg.eigh(exact(square))
+        self.size = len(values)
         first = self.size - min(rank, self.size)
-        self._roots, self._basis = values[first:].clamp_min(0).sqrt(), vectors[:, first:].contiguous()
+        self._roots, self._basis = values[first:].sqrt(), vectors[:, first:].contiguous()
         self.most = int(self.SHARE * self.size) - len(self._roots)
         """The highest rank with which it has few enough dimensions."""
         random = torch.Generator().manual_seed(0)
-        self._random = torch.randn(self.size, max(0, self.most), dtype=square.dtype, generator=random)
+        self._random = torch.randn(self.size, max(0, self.most), dtype=values.dtype, generator=random)
 
     def __call__(self, a: Tensor, rank: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return the value for a matrix (C, C), and its gradient, whose products are in `kind`."""

@@ -158,7 +158,7 @@ def test_few_cells_are_decomposed_in_what_they_span(n: int, rank: int, other: in
         spread * x @ x.mT + ridge * torch.eye(n, dtype=torch.float64)
         for x in (torch.randn(n, r, generator=random, dtype=torch.float64) for r in (rank, other))
     )
-    subspace = Subspace(square, ridge, other)
+    subspace = Subspace(*torch.linalg.eigh(square), ridge, other)
     assert rank <= subspace.most
     expected, slope, _ = _decomposed(a, sqrt_psd(square))
     value, gradient = subspace(a, rank, torch.float64)
@@ -170,7 +170,7 @@ def test_few_cells_are_decomposed_in_what_they_span(n: int, rank: int, other: in
 def test_a_rank_that_is_smaller_than_was_said_does_no_harm() -> None:
     """Flat pictures, a picture like its style: what the random vectors make is partly, or all, rounding."""
     square = psd(50, 12) + 1e-4 * torch.eye(50, dtype=torch.float64)
-    subspace = Subspace(square, 1e-4, 20)
+    subspace = Subspace(*torch.linalg.eigh(square), 1e-4, 20)
     for a in (square, 1e-4 * torch.eye(50, dtype=torch.float64), psd(50, 3) + 1e-4 * torch.eye(50, dtype=torch.float64)):
         expected, slope, _ = _decomposed(a, sqrt_psd(square))
         value, gradient = subspace(a, 20, torch.float64)
@@ -182,7 +182,7 @@ def test_a_subspace_is_taken_where_it_is_much_smaller(monkeypatch: pytest.Monkey
     plain = torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda a: sizes.append(len(a)) or plain(a))
     a, root = covariances(50, 20, seed=1)
-    running = RunningTraceSqrt(root, subspace=Subspace(root @ root, 1e-4, 15))
+    running = RunningTraceSqrt(root, subspace=Subspace(*torch.linalg.eigh(root @ root), 1e-4, 15))
     sizes.clear()
     values = [float(running(a, rank)) for rank in (20, 25, 26, None)]
     assert sizes == [35, 40, 50, 50] and values == pytest.approx([values[-1]] * 4, rel=1e-4)

@@ -225,4 +225,7 @@ def _put(target: Tensor, found: Tensor, relu: bool) -> None:
             place = target[TILE * top : TILE * bottom, TILE * left : TILE * right]
             place = place.view(bottom - top, high, right - left, wide, -1)
             tiles = found[:high, :wide, top:bottom, left:right].permute(2, 0, 3, 1, 4)
-            torch.clamp_min(tiles, 0, out=place) if relu else place.copy_(tiles)
+            if relu:
+                torch.clamp_min(tiles, 0, out=place)
+            else:
+                place.copy_(tiles)
