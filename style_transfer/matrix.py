@@ -52,34 +52,42 @@ def trace_sqrt(a: Tensor, root: Tensor | None = None) -> Tensor:
     times float64's epsilon, where no gradient exists, it is zero: the pseudo-inverse.
     """
     value, gradient, _ = _decomposed(a.detach(), root)
-    return _given(a, value, gradient)
+    return given(value, (a, gradient))
 
 
 class RunningTraceSqrt:
-    """`trace_sqrt(A, R)` of matrices A that come one after the other and change little, for a fixed R, its gradient to `kind`.
+    """`trace_sqrt(A, R)` of matrices A that come one after the other and change little, for a fixed R.
 
-    On the CPU each is decomposed, within the `subspace` if one is given and is much smaller. On an accelerator a decomposition
-    takes longer than a small network's whole pass, and the host waits for it; there the first is decomposed, and one in
-    `PERIOD` after it, and those between are found by `iterated`, if the last decomposition had no eigenvalue that rounding made
-    negative beyond what that bears. Flat pictures have such.
+    R^2 and each A are (C, C), each a `ridge` on the diagonal and of some rank beside, as covariances of few cells are. On the
+    CPU each A is decomposed, within the dimensions that it and R^2 span if those are clearly fewer; products are in the type
+    `kind`, which is enough for what was summed up in it. On an accelerator a decomposition takes longer than a small network's
+    whole pass, and the host waits for it; there the first is decomposed, and one in `PERIOD` after it, and those between are
+    found by `iterated`, if the last decomposition had no eigenvalue that rounding made negative beyond what that bears. Flat
+    pictures have such.
     """
 
     PERIOD = 64
     NEGATIVE = 1e-13
     """How far below zero an eigenvalue may be, as a share of the largest."""
+    SHARE = 0.8
+    """How many dimensions may be spanned, as a share of all: with more the whole takes no longer."""
 
-    def __init__(self, root: Tensor, kind: torch.dtype = torch.float64, subspace: Subspace | None = None) -> None:
-        self.root = root
-        self.kind = kind
-        self.subspace = subspace
-        self._since = self.PERIOD
-
-    @classmethod
-    def of(cls, square: Tensor, ridge: float, rank: int, kind: torch.dtype) -> RunningTraceSqrt:
-        """Return it for the root of a matrix (C, C), which is a ridge on its diagonal and of at most this rank beside."""
+    def __init__(self, square: Tensor, kind: torch.dtype = torch.float64, ridge: float = 0, rank: int | None = None) -> None:
+        """Take R^2, and its rank beside the ridge if that is known."""
         values, vectors = _eigen(square)
-        few = square.device.type == "cpu" and rank < Subspace.SHARE * len(square)
-        return cls(_root(values, vectors, like=square), kind, Subspace(values, vectors, ridge, rank) if few else None)
+        size = len(values)
+        self.ridge = ridge
+        self._kind = kind
+        self._root = _root(values, vectors, like=square)
+        self._roots, self._vectors = values.sqrt(), vectors.to(kind)
+        own = size if rank is None else min(rank, size)
+        self._own = self._roots[size - own :], vectors[:, size - own :].contiguous()
+        """R's values beside the ridge, and the basis of what it spans there."""
+        self.most = int(self.SHARE * size) - own
+        """The highest rank of A with which the two span few enough dimensions."""
+        random = torch.Generator().manual_seed(0)
+        self._random = torch.randn(size, max(0, self.most), dtype=values.dtype, generator=random)
+        self._since = self.PERIOD
 
     @property
     def settled(self) -> bool:
@@ -90,56 +98,55 @@ class RunningTraceSqrt:
         """Count a value that is found without a call."""
         self._since += 1
 
-    def __call__(self, a: Tensor, rank: int | None = None) -> Tensor:
-        """Return the value for a matrix (C, C), which is the subspace's ridge and of at most this rank beside; differentiable."""
-        if rank is not None and self.subspace is not None and rank <= self.subspace.most:
-            return _given(a, *self.subspace(a.detach(), rank, self.kind))
+    def __call__(self, a: Tensor, rank: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the value for a matrix (C, C) in float64, of at most this rank beside the ridge, and the gradient (C, C)."""
+        if not _waits(a):
+            return self._decomposed(a, rank)
         settled = self.settled
         self.advance()
         if settled:
-            return _given(a, *iterated(a.detach(), self.root))
-        value, gradient, values = _decomposed(a.detach(), self.root, self.kind)
-        if _waits(a) and bool(values[0] >= -self.NEGATIVE * values[-1]):
+            return iterated(a, self._root)
+        value, gradient, values = _decomposed(a, self._root, self._kind)
+        if bool(values[0] >= -self.NEGATIVE * values[-1]):
             self._since = 0
-        return _given(a, value, gradient)
+        return value, gradient
 
+    def _decomposed(self, a: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:
+        """Do so on a CPU.
 
-class Subspace:
-    """`trace_sqrt(A, R)` where A and R^2 (C, C) are a ridge on the diagonal and of low rank beside, on the CPU.
-
-    So are covariances of fewer cells than channels. The work is done in the dimensions that the two span: elsewhere both are
-    the ridge, which is the root's trace for each dimension, and the gradient is one half. In those dimensions R is diagonal; A's
-    are spanned by A times as many random vectors as its rank (Halko, Martinsson, Tropp 2011, "Finding structure with randomness",
-    https://arxiv.org/abs/0909.4061).
-    """
-
-    SHARE = 0.8
-    """How many dimensions it may have, as a share of all: with more it takes as long as the whole."""
-
-    def __init__(self, values: Tensor, vectors: Tensor, ridge: float, rank: int) -> None:
-        """Take the eigenvalues of R^2, ascending and none below zero, its eigenvectors, and its rank beside the ridge."""
-        self.ridge = ridge
-        self.size = len(values)
-        first = self.size - min(rank, self.size)
-        self._roots, self._basis = values[first:].sqrt(), vectors[:, first:].contiguous()
-        self.most = int(self.SHARE * self.size) - len(self._roots)
-        """The highest rank with which it has few enough dimensions."""
-        random = torch.Generator().manual_seed(0)
-        self._random = torch.randn(self.size, max(0, self.most), dtype=values.dtype, generator=random)
-
-    def __call__(self, a: Tensor, rank: int, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the value for a matrix (C, C), and its gradient, whose products are in `kind`."""
-        a = exact(a)
-        rest = a - self.ridge * torch.eye(self.size, dtype=a.dtype)
-        basis, _ = torch.linalg.qr(torch.cat([self._basis, rest @ self._random[:, :rank]], 1))
-        root = torch.cat([self._roots, self._roots.new_full((rank,), self.ridge**0.5)])
-        inner = root[:, None] * (basis.mT @ a @ basis) * root
-        value, gradient, _ = _rooted((inner + inner.mT) / 2, lambda vectors: root.to(kind)[:, None] * vectors.to(kind))
-        gradient.diagonal().sub_(0.5)
-        sides = basis.to(kind)
-        gradient = sides @ gradient @ sides.mT
+        In R's own basis, where R is diagonal, products in `kind` are enough: what they lose is scaled down by R's values like
+        what was lost in A's sums. What few cells span is kept apart from the rest in float64, or those losses would fill it.
+        Outside of that both are the ridge, which is the root's trace for each dimension there, and the gradient is one half.
+        """
+        if rank is None or rank > self.most:
+            basis, roots = self._vectors, self._roots
+            inner = roots[:, None] * (basis.mT @ a.to(self._kind) @ basis) * roots
+            return _rooted(inner, lambda vectors: basis @ self._scaled(roots, vectors))[:2]
+        basis, roots = self._spanned(a, rank)
+        inner = roots[:, None] * (basis.mT @ a @ basis) * roots
+        value, slope, _ = _rooted(inner, lambda vectors: self._scaled(roots, vectors))
+        slope.diagonal().sub_(0.5)
+        basis = basis.to(self._kind)
+        gradient = basis @ slope @ basis.mT
         gradient.diagonal().add_(0.5)
-        return value + (self.size - len(root)) * self.ridge, gradient
+        return value + (len(a) - len(roots)) * self.ridge, gradient
+
+    def _scaled(self, roots: Tensor, vectors: Tensor) -> Tensor:
+        return roots.to(self._kind)[:, None] * vectors.to(self._kind)
+
+    def _spanned(self, a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+        """Return an orthonormal basis of what R^2 and A span beside the ridge, in which R is diagonal, and R's values there.
+
+        A's part is spanned by A times as many random vectors as its rank (Halko, Martinsson, Tropp 2011, "Finding structure with
+        randomness", https://arxiv.org/abs/0909.4061).
+        """
+        roots, own = self._own
+        # a trace of the ridge stays, so that the random vectors have a place where A is nothing else
+        rest = a - (1 - 1e-9) * self.ridge * torch.eye(len(a), dtype=a.dtype)
+        more = rest @ self._random[:, :rank]
+        for _ in range(2):  # the second time for what was nearly dependent, whose rounding came to full length
+            more, _ = torch.linalg.qr(more - own @ (own.mT @ more))
+        return torch.cat([own, more], 1), torch.cat([roots, roots.new_full((rank,), self.ridge**0.5)])
 
 
 def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,7 +162,7 @@ def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float6
 def _rooted(inner: Tensor, sides_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the trace of a matrix's root, its gradient between what `sides_of` makes of eigenvectors, and the eigenvalues."""
     # who is not finite has no decomposition, and raises; the loss is not finite by other terms, which somebody looks for
-    values, vectors = torch.linalg.eigh(torch.where(inner.isfinite().all(), inner, 0))
+    values, vectors = torch.linalg.eigh(torch.where(inner.sum().isfinite(), inner, 0))  # by one of its triangles
     floor = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
     kept = values > floor
     roots: Tensor = values.clamp_min(0).sqrt()
@@ -214,19 +221,23 @@ def _between(a: Tensor, root: Tensor) -> Tensor:
     return (inner + inner.mT) / 2
 
 
-def _given(a: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """Return a value whose gradient with respect to `a` is known, in A's dtype and on its device."""
-    result: Tensor = _Given.apply(a, value.to(a), gradient.to(a))
+def given(value: Tensor, *slopes: tuple[Tensor, Tensor]) -> Tensor:
+    """Return a scalar whose gradients are known: pairs of a tensor and the gradient with respect to it, of its shape.
+
+    The scalar has the first tensor's dtype and device.
+    """
+    inputs = [x for x, _ in slopes]
+    result: Tensor = _Given.apply(value.to(inputs[0]), *(slope.to(x) for x, slope in slopes), *inputs)
     return result
 
 
 class _Given(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
+    def forward(ctx: Any, value: Tensor, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors[: len(tensors) // 2])
         return value
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        gradient: Tensor = ctx.saved_tensors[0]
-        return grads[0] * gradient, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        return None, *(None for _ in gradients), *(grads[0] * gradient for gradient in gradients)

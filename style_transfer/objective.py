@@ -282,7 +282,8 @@ class Objective:
             for name, stats in self._total(found, self._counts).items()
         }
         scores = [functools.partial(term.loss.score, leaves[term.name]) for term in self.terms]
-        scored = at_once(scores) if self.decomposes else [score() for score in scores]
+        # the last layers have the most channels, so theirs begin first
+        scored = at_once(scores[::-1])[::-1] if self.decomposes else [score() for score in scores]
         parts = {term.name: score * term.weight for term, score in zip(self.terms, scored, strict=True)}
         loss = torch.stack(list(parts.values())).sum()
         flat = [(name, key, value) for name, stats in leaves.items() for key, value in stats.sums.items()]

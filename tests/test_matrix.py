@@ -6,7 +6,7 @@ import pytest
 import reference
 import torch
 
-from style_transfer.matrix import RunningTraceSqrt, Subspace, _decomposed, iterated, sqrt_psd, trace_sqrt
+from style_transfer.matrix import RunningTraceSqrt, _decomposed, iterated, sqrt_psd, trace_sqrt
 
 
 def psd(n: int, rank: int, seed: int = 0) -> torch.Tensor:
@@ -131,14 +131,14 @@ def test_a_run_of_matrices_is_decomposed_first_and_now_and_then(monkeypatch: pyt
     plain = torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda a: calls.append("decomposed") or plain(a))
     a, root = covariances(12, 40, seed=1)
-    on_cpu = RunningTraceSqrt(root)
+    on_cpu = RunningTraceSqrt(root @ root)
     calls.clear()
-    expected = [float(on_cpu(a * k)) for k in range(1, 4)]
+    expected = [float(on_cpu(a * k)[0]) for k in range(1, 4)]
     assert calls == ["decomposed"] * 3
-    elsewhere = RunningTraceSqrt(root)
+    elsewhere = RunningTraceSqrt(root @ root)
     monkeypatch.setattr(matrix, "_waits", lambda a: True)
     calls.clear()
-    assert [float(elsewhere(a * k)) for k in range(1, 4)] == pytest.approx(expected, rel=1e-6)
+    assert [float(elsewhere(a * k)[0]) for k in range(1, 4)] == pytest.approx(expected, rel=1e-6)
     assert calls == ["decomposed", "iterated", "iterated"]
     for _ in range(RunningTraceSqrt.PERIOD - 3):
         elsewhere(a)
@@ -158,10 +158,10 @@ def test_few_cells_are_decomposed_in_what_they_span(n: int, rank: int, other: in
         spread * x @ x.mT + ridge * torch.eye(n, dtype=torch.float64)
         for x in (torch.randn(n, r, generator=random, dtype=torch.float64) for r in (rank, other))
     )
-    subspace = Subspace(*torch.linalg.eigh(square), ridge, other)
-    assert rank <= subspace.most
+    running = RunningTraceSqrt(square, ridge=ridge, rank=other)
+    assert rank <= running.most
     expected, slope, _ = _decomposed(a, sqrt_psd(square))
-    value, gradient = subspace(a, rank, torch.float64)
+    value, gradient = running._decomposed(a, rank)
     assert value.item() == pytest.approx(expected.item(), rel=1e-9)
     side = sqrt_psd(a)  # the gradient of features
     assert ((gradient - slope) @ side).norm() < 1e-6 * (slope @ side).norm()
@@ -170,10 +170,10 @@ def test_few_cells_are_decomposed_in_what_they_span(n: int, rank: int, other: in
 def test_a_rank_that_is_smaller_than_was_said_does_no_harm() -> None:
     """Flat pictures, a picture like its style: what the random vectors make is partly, or all, rounding."""
     square = psd(50, 12) + 1e-4 * torch.eye(50, dtype=torch.float64)
-    subspace = Subspace(*torch.linalg.eigh(square), 1e-4, 20)
+    running = RunningTraceSqrt(square, ridge=1e-4, rank=20)
     for a in (square, 1e-4 * torch.eye(50, dtype=torch.float64), psd(50, 3) + 1e-4 * torch.eye(50, dtype=torch.float64)):
         expected, slope, _ = _decomposed(a, sqrt_psd(square))
-        value, gradient = subspace(a, 20, torch.float64)
+        value, gradient = running._decomposed(a, 20)
         assert value.item() == pytest.approx(expected.item(), rel=1e-9) and (gradient - slope).norm() < 1e-5 * slope.norm()
 
 
@@ -182,7 +182,7 @@ def test_a_subspace_is_taken_where_it_is_much_smaller(monkeypatch: pytest.Monkey
     plain = torch.linalg.eigh
     monkeypatch.setattr(torch.linalg, "eigh", lambda a: sizes.append(len(a)) or plain(a))
     a, root = covariances(50, 20, seed=1)
-    running = RunningTraceSqrt(root, subspace=Subspace(*torch.linalg.eigh(root @ root), 1e-4, 15))
+    running = RunningTraceSqrt(root @ root, ridge=1e-4, rank=15)
     sizes.clear()
-    values = [float(running(a, rank)) for rank in (20, 25, 26, None)]
+    values = [float(running(a, rank)[0]) for rank in (20, 25, 26, None)]
     assert sizes == [35, 40, 50, 50] and values == pytest.approx([values[-1]] * 4, rel=1e-4)
