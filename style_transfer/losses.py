@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .matrix import RunningTraceSqrt, exact, given
+from .matrix import NARROW, RunningTraceSqrt, exact, given, squared
 from .tiling import Box, Window
 
 SCALED_EPS = 1e-8
 COVARIANCE_EPS = 1e-4
-NARROW, BLOCK, BLOCKS = 128, 3072, 4
-"""On a CPU products of features with at most so many channels are added up from blocks of so many cells, so many at once."""
+BLOCK, BLOCKS = 3072, 4
+"""On a CPU products of narrow features are added up from blocks of so many cells, so many at once."""
 
 
 @dataclass(frozen=True)
@@ -147,29 +147,19 @@ class _Gram(torch.autograd.Function):
 
 
 def _of_rows(x: Tensor) -> Tensor:
-    """Return x^T x of features (n, C) on a CPU, symmetric, as (C, C), faster than one product.
+    """Return x^T x of features (n, C) on a CPU as (C, C).
 
-    Of long and narrow ones by blocks, which stay in the caches, also while they become float32. Of wide ones without what lies
-    below the diagonal.
+    Of long and narrow ones by blocks, which stay in the caches, also while they become float32.
     """
     channels = x.shape[1]
     if channels > NARROW:
-        return _of_wide_rows(wide(x))
+        return squared(wide(x))
     total = x.new_zeros(channels, channels, dtype=width(x))
-    for part in x.split(BLOCK * BLOCKS):
+    for part in torch.split(x, BLOCK * BLOCKS):
         full, rest = wide(part).split_with_sizes([len(part) // BLOCK * BLOCK, len(part) % BLOCK])
         blocks = full.view(len(full) // BLOCK, BLOCK, channels)
         total += torch.bmm(blocks.mT, blocks).sum(0).addmm_(rest.mT, rest)
     return total
-
-
-def _of_wide_rows(x: Tensor) -> Tensor:
-    if x.shape[1] <= NARROW:
-        return x.mT @ x
-    left, right = x.chunk(2, 1)
-    across = left.mT @ right
-    upper, lower = (_of_wide_rows(left), across), (across.mT, _of_wide_rows(right))
-    return torch.cat([torch.cat(upper, 1), torch.cat(lower, 1)])
 
 
 def place_difference(features: Tensor, target: Tensor, first: int, window: Window | None) -> Tensor:
