@@ -21,7 +21,7 @@ from .tiling import Box, Window
 
 SCALED_EPS = 1e-8
 COVARIANCE_EPS = 1e-4
-BLOCK, BLOCKS = 3072, 4
+BLOCK, BLOCKS = 1536, 4
 """On a CPU products of narrow features are added up from blocks of so many cells, so many at once."""
 
 

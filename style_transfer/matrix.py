@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 FLOAT64_DEVICES = ("cpu", "cuda")
+LAST_FIRST = "U"
+"""Has eigh reduce the last row first: small eigenvalues come out best so where rows grow from the first to the last."""
 
 
 def exact(a: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ def sqrt_psd(a: Tensor) -> Tensor:
 def _eigen(a: Tensor) -> tuple[Tensor, Tensor]:
     """Return the eigenvalues (C,) of such a matrix, ascending and none below zero, and its eigenvectors (C, C), in float64."""
     with torch.no_grad():
-        values, vectors = torch.linalg.eigh(exact(a))
+        values, vectors = torch.linalg.eigh(exact(a), UPLO=LAST_FIRST)
         return values.clamp_min(0), vectors
 
 
@@ -152,7 +154,7 @@ class RunningTraceSqrt:
         return roots.to(self._kind)[:, None] * vectors.to(self._kind)
 
     def _spanned(self, a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-        """Return an orthonormal basis of what R^2 and A span beside the ridge, in which R is diagonal, and R's values there.
+        """Return an orthonormal basis of what R^2 and A span beside the ridge, and R's values there, ascending: it is diagonal.
 
         A's part is spanned by A times as many random vectors as its rank (Halko, Martinsson, Tropp 2011, "Finding structure with
         randomness", https://arxiv.org/abs/0909.4061).
@@ -161,11 +163,11 @@ class RunningTraceSqrt:
         # a trace of the ridge stays, so that the random vectors have a place where A is nothing else
         rest = a - (1 - 1e-9) * self.ridge * torch.eye(len(a), dtype=a.dtype)
         more = rest @ self._random[:, :rank]
-        length = more.norm()
+        short = 100 * torch.finfo(a.dtype).eps / torch.finfo(self._kind).eps * more.norm()
         more, triangle = torch.linalg.qr(more - own @ (own.mT @ more))
-        if bool(triangle.diagonal().abs().min() < 1e-6 * length):  # what was nearly dependent is rounding now, at full length
+        if bool(triangle.diagonal().abs().min() < short):  # what was nearly dependent is rounding now, at full length
             more, _ = torch.linalg.qr(more - own @ (own.mT @ more))
-        return torch.cat([own, more], 1), torch.cat([roots, roots.new_full((rank,), self.ridge**0.5)])
+        return torch.cat([more, own], 1), torch.cat([roots.new_full((rank,), self.ridge**0.5), roots])
 
 
 def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,7 +183,7 @@ def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float6
 def _rooted(inner: Tensor, sides_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the trace of a matrix's root, its gradient between what `sides_of` makes of eigenvectors, and the eigenvalues."""
     # who is not finite has no decomposition, and raises; the loss is not finite by other terms, which somebody looks for
-    values, vectors = torch.linalg.eigh(torch.where(inner.sum().isfinite(), inner, 0))  # by one of its triangles
+    values, vectors = torch.linalg.eigh(torch.where(inner.sum().isfinite(), inner, 0), UPLO=LAST_FIRST)
     floor = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
     kept = values > floor
     roots: Tensor = values.clamp_min(0).sqrt()

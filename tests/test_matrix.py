@@ -129,7 +129,7 @@ def test_a_run_of_matrices_is_decomposed_first_and_now_and_then(monkeypatch: pyt
     calls = []
     monkeypatch.setattr(matrix, "iterated", lambda a, root: calls.append("iterated") or iterated(a, root))
     plain = torch.linalg.eigh
-    monkeypatch.setattr(torch.linalg, "eigh", lambda a: calls.append("decomposed") or plain(a))
+    monkeypatch.setattr(torch.linalg, "eigh", lambda a, **kind: calls.append("decomposed") or plain(a, **kind))
     a, root = covariances(12, 40, seed=1)
     on_cpu = RunningTraceSqrt(root @ root)
     calls.clear()
@@ -180,7 +180,7 @@ def test_a_rank_that_is_smaller_than_was_said_does_no_harm() -> None:
 def test_a_subspace_is_taken_where_it_is_much_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     plain = torch.linalg.eigh
-    monkeypatch.setattr(torch.linalg, "eigh", lambda a: sizes.append(len(a)) or plain(a))
+    monkeypatch.setattr(torch.linalg, "eigh", lambda a, **kind: sizes.append(len(a)) or plain(a, **kind))
     a, root = covariances(50, 20, seed=1)
     running = RunningTraceSqrt(root @ root, ridge=1e-4, rank=15)
     sizes.clear()

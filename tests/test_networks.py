@@ -295,3 +295,27 @@ def test_an_installation_without_its_network_says_so(tmp_path: Path, monkeypatch
     monkeypatch.setattr(weights, "BUILT_IN", tmp_path / "compact.safetensors")
     with pytest.raises(WeightsError, match="install style_transfer again"):
         networks.load(Settings(network="compact"), [torch.device("cpu")])
+
+
+@pytest.mark.parametrize("pooling", sorted(POOLINGS))
+@pytest.mark.parametrize("size", [(8, 6), (9, 13), (2, 3)], ids=str)
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_pooling_that_rectifies_has_the_gradient_of_both(pooling: str, size: tuple[int, int], form: torch.memory_format) -> None:
+    pool, random = POOLINGS[pooling], torch.Generator().manual_seed(1)
+    x = torch.randn(2, 5, *size, generator=random, dtype=torch.float64).contiguous(memory_format=form).requires_grad_()
+    plain, fused = pool(x.relu()), pool(x.clone(), relu=True)
+    slope = torch.randn(plain.shape, generator=random, dtype=torch.float64)
+    (expected,), (found,) = (torch.autograd.grad(y, x, slope) for y in (plain, fused))
+    assert torch.equal(plain, fused) and torch.equal(expected, found)
+    assert expected.abs().sum() > 0
+
+
+def test_only_what_pooling_alone_reads_is_rectified_there() -> None:
+    def pooled(*layers: str) -> set[str]:
+        (segment,) = VGG19.segments(layers, cut=False)
+        return set(segment.pooled)
+
+    assert pooled("relu3_1") == {"conv1_2", "conv2_2"}
+    assert pooled("relu3_1", "relu1_2") == {"conv2_2"}  # wanted itself
+    assert pooled("relu3_1", "conv2_2") == {"conv1_2"}  # wanted before its ReLU
+    assert pooled("relu1_2") == set()

@@ -4,38 +4,83 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..devices import PRECISIONS, float32_math
 from .spec import Concat, Conv, NetworkSpec, Norm, Segment
 from .winograd import Convolution
 
 
-def mean_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+def mean_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
     """Return the mean of each block; zeros of the padding count, as in Caffe."""
-    return F.avg_pool2d(x, kernel, stride, padding, ceil)
+    if kernel == stride == 2 and padding == 0 and not ceil:
+        return _averages(x, 4, relu)
+    return F.avg_pool2d(_rectified(x, relu), kernel, stride, padding, ceil)
 
 
-def average_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+def average_pool(
+    x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False
+) -> Tensor:
     """Return twice the mean of each block, which keeps the magnitude of features about the same."""
-    if kernel == 2 and not ceil:  # in one pass; blocks that are cut off at an edge have fewer cells
-        return F.avg_pool2d(x, kernel, stride, padding, divisor_override=2)
-    return F.avg_pool2d(x, kernel, stride, padding, ceil) * 2
+    if kernel == stride == 2 and padding == 0 and not ceil:  # all blocks have the same number of cells
+        return _averages(x, 2, relu)
+    return F.avg_pool2d(_rectified(x, relu), kernel, stride, padding, ceil) * 2
 
 
-def l2_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+def l2_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
     """Return 0.78 times the L2 norm of each block; its gradient is zero where the block is all zero."""
-    squares = F.avg_pool2d(x.square(), kernel, stride, padding, ceil, divisor_override=1)
+    squares = F.avg_pool2d(_rectified(x, relu).square(), kernel, stride, padding, ceil, divisor_override=1)
     return squares.clamp_min(torch.finfo(x.dtype).tiny).sqrt() * 0.78
 
 
-def max_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor:
+def max_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
     """Return the maximum of each block."""
-    return F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil)
+    return _rectified(F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil), relu)  # fewer cells, and the same
+
+
+def _rectified(x: Tensor, relu: bool) -> Tensor:
+    return F.relu(x, inplace=True) if relu else x
+
+
+def _averages(x: Tensor, divisor: int, relu: bool) -> Tensor:
+    """Return the sums of the 2 x 2 cells of whole blocks, divided; `relu` rectifies the features (B, C, H, W) in place before."""
+    if not relu:
+        return F.avg_pool2d(x, 2, divisor_override=divisor)
+    result: Tensor = _Averages.apply(x, divisor)
+    return result
+
+
+def _blocks(x: Tensor) -> Tensor:
+    """Return the whole blocks of features (B, C, H, W) as (B, C, h, 2, w, 2)."""
+    height, width = (length // 2 for length in x.shape[2:])
+    whole = x[:, :, : 2 * height, : 2 * width]
+    return torch.unflatten(torch.unflatten(whole, 3, (width, 2)), 2, (height, 2))
+
+
+class _Averages(torch.autograd.Function):
+    """ReLU and pooling, whose gradient is made in one pass instead of three."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, divisor: int) -> Tensor:
+        ctx.divisor = divisor
+        ctx.save_for_backward(x.relu_())
+        return F.avg_pool2d(x, 2, divisor_override=divisor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        slope, found = grads[0] / ctx.divisor, torch.empty_like(x)
+        found[:, :, 2 * slope.shape[2] :].zero_()
+        found[:, :, :, 2 * slope.shape[3] :].zero_()
+        cells, blocks = _blocks(x), _blocks(found)
+        torch.ops.aten.threshold_backward(slope[:, :, :, None, :, None].expand_as(cells), cells, 0, grad_input=blocks)
+        return found, None
 
 
 def normalise(x: Tensor, step: Norm) -> Tensor:
@@ -48,9 +93,14 @@ def normalise(x: Tensor, step: Norm) -> Tensor:
 
 
 class Pooling(Protocol):
-    """Returns features (1, C, H, W) pooled over kernel x kernel cells; blocks are 2 x 2 if nothing is said."""
+    """Returns features (1, C, H, W) pooled over kernel x kernel cells; blocks are 2 x 2 if nothing is said.
 
-    def __call__(self, x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False) -> Tensor: ...
+    With `relu` features are rectified before, perhaps in place.
+    """
+
+    def __call__(
+        self, x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False
+    ) -> Tensor: ...
 
 
 POOLINGS: dict[str, Pooling] = {"average": average_pool, "l2": l2_pool, "max": max_pool, "mean": mean_pool}
@@ -149,6 +199,11 @@ class Network:
                 kind = self.features
 
     @property
+    def _fixed(self) -> bool:
+        """Whether the weights are, so that nobody differentiates twice."""
+        return not any(weight.requires_grad for weight, _ in self._weights.values())
+
+    @property
     def precision(self) -> str:
         """The name of what the network works in, as in `Settings.precision`, or fp64."""
         works_in = self.features, self.tf32
@@ -189,6 +244,7 @@ class Network:
         if segment.first:
             x = (x - self._mean) / self._std
         values: dict[str | None, Tensor] = {segment.entry: x}
+        late: set[str | None] = set()  # layers whose ReLU is left to pooling
         for step, read in zip(segment.steps, segment.graph.read, strict=True):
             device = self._place[step.name]
             form = torch.channels_last if self._last_channels(device) else torch.preserve_format
@@ -200,7 +256,9 @@ class Network:
             x = inputs[0]
             if isinstance(step, Conv):
                 shown = step.name in segment.strides
-                x = self._convolve(step, x, edge=read == (None,), relu=not shown)
+                if step.name in segment.pooled and self._fixed and self._filtered(step, x) is None:
+                    late.add(step.layers[-1])
+                x = self._convolve(step, x, edge=read == (None,), relu=not shown and step.layers[-1] not in late)
                 if shown:
                     see(step.name, x)
                     x = F.relu(x)
@@ -209,7 +267,7 @@ class Network:
             elif isinstance(step, Concat):
                 x = torch.cat(inputs, 1)
             else:
-                x = self._pool(x, step.kernel, step.stride, step.padding, step.ceil)
+                x = self._pool(x, step.kernel, step.stride, step.padding, step.ceil, relu=read[0] in late)
             inputs.clear()
             layer = step.layers[-1]
             values[layer] = x
@@ -225,8 +283,13 @@ class Network:
             padding = 0
         if self._halves and edge:
             x = in_halves(x, self.features)
-        winograd = self._winograd.get(step.name)
-        if winograd is not None and winograd.worthwhile(x):
+        winograd = self._filtered(step, x)
+        if winograd is not None:
             return winograd(x, relu=relu)
         x = F.conv2d(x, *self._weights[step.name], stride=step.stride, padding=padding, groups=step.groups)
         return F.relu(x, inplace=True) if relu else x
+
+    def _filtered(self, step: Conv, x: Tensor) -> Convolution | None:
+        """Return the Winograd convolution that a step takes for features (1, C, h, w), if it takes one."""
+        winograd = self._winograd.get(step.name)
+        return winograd if winograd is not None and winograd.worthwhile(x) else None

@@ -239,6 +239,13 @@ class Segment:
             found[source] = found.get(source, 0) + 1
         return found
 
+    @cached_property
+    def pooled(self) -> frozenset[str]:
+        """The convolutions whose output, rectified, goes into pooling and nowhere else."""
+        pools = {read[0] for step, read in zip(self.steps, self.graph.read, strict=True) if isinstance(step, Pool)}
+        alone = {layer for layer in pools if self.uses[layer] == 1} - self.strides.keys()
+        return frozenset(step.name for step, _ in self.convs if step.layers[-1] in alone and step.name not in self.strides)
+
     def sizes(self, size: Size) -> dict[str, Size]:
         """Return the (height, width) of its wanted layers for an input of `size`."""
         sizes = self.graph.sizes(size)
