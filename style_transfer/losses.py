@@ -212,7 +212,7 @@ class WassersteinLoss:
     style-transfer-pytorch (2023). Mean and second moment are what is added and blended. Both covariances have
     1e-4 added on the diagonal: with fewer cells than channels they are rank-deficient, and the gradient of a root
     grows without bound towards the null space; this bounds it by 1/(2 sqrt(1e-4)) relative to the target's own
-    spread. The sums are in the features' dtype, all that follows from them is float64.
+    spread. The sums are in the features' dtype, float32 at least; all that follows from them is float64 but for some products.
     """
 
     def __init__(self, target: dict[str, Tensor]) -> None:

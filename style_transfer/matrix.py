@@ -92,7 +92,7 @@ class RunningTraceSqrt:
     """How many dimensions may be spanned, as a share of all: with more the whole takes no longer."""
 
     def __init__(self, square: Tensor, kind: torch.dtype = torch.float64, ridge: float = 0, rank: int | None = None) -> None:
-        """Take R^2, and its rank beside the ridge if that is known."""
+        """Take R^2 (C, C), and its rank beside the ridge if that is known."""
         values, vectors = _eigen(square)
         size = len(values)
         self.ridge = ridge
@@ -137,21 +137,22 @@ class RunningTraceSqrt:
         what was lost in A's sums. What few cells span is kept apart from the rest in float64, or those losses would fill it.
         Outside of that both are the ridge, which is the root's trace for each dimension there, and the gradient is one half.
         """
+
+        def scaled(vectors: Tensor) -> Tensor:
+            return roots.to(self._kind)[:, None] * vectors.to(self._kind)
+
         if rank is None or rank > self.most:
             basis, roots = self._vectors, self._roots
             inner = roots[:, None] * (basis.mT @ a.to(self._kind) @ basis) * roots
-            return _rooted(inner, lambda vectors: basis @ self._scaled(roots, vectors))[:2]
+            return _rooted(inner, lambda vectors: basis @ scaled(vectors))[:2]
         basis, roots = self._spanned(a, rank)
         inner = roots[:, None] * (basis.mT @ a @ basis) * roots
-        value, slope, _ = _rooted(inner, lambda vectors: self._scaled(roots, vectors))
+        value, slope, _ = _rooted(inner, scaled)
         slope.diagonal().sub_(0.5)
         basis = basis.to(self._kind)
         gradient = basis @ slope @ basis.mT
         gradient.diagonal().add_(0.5)
         return value + (len(a) - len(roots)) * self.ridge, gradient
-
-    def _scaled(self, roots: Tensor, vectors: Tensor) -> Tensor:
-        return roots.to(self._kind)[:, None] * vectors.to(self._kind)
 
     def _spanned(self, a: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         """Return an orthonormal basis of what R^2 and A span beside the ridge, and R's values there, ascending: it is diagonal.

@@ -63,8 +63,8 @@ def test_gram_loss_by_hand() -> None:
     assert loss.score(loss.measure(x)).item() == pytest.approx(0.5 / 1)
 
 
-@pytest.mark.parametrize("cells", [1, 3071, 3072, 3073, 9999])
-@pytest.mark.parametrize("channels", [1, 64, 130])
+@pytest.mark.parametrize("cells", [1, 1535, 1536, 1537, 6144, 6145, 9999])
+@pytest.mark.parametrize("channels", [1, 64, 130, 261])
 def test_gram_matrices_of_any_length_and_layout(channels: int, cells: int) -> None:
     x = torch.randn(channels, cells, generator=torch.Generator().manual_seed(cells), dtype=torch.float64)
     for like in (x, x.mT.contiguous().mT):
@@ -73,6 +73,15 @@ def test_gram_matrices_of_any_length_and_layout(channels: int, cells: int) -> No
         assert torch.autograd.gradcheck(gram, given[:3, :40].detach().requires_grad_())
         (slope,) = torch.autograd.grad((gram(given) * gram(given)).sum(), given)
         assert torch.allclose(slope, 4 * (x @ x.mT) @ x)
+
+
+@pytest.mark.parametrize("cells", [5, 7000])
+@pytest.mark.parametrize("channels", [64, 200])
+def test_gram_matrices_of_short_numbers_are_summed_in_float32(channels: int, cells: int) -> None:
+    x = torch.randn(cells, channels, generator=torch.Generator().manual_seed(cells)).relu().bfloat16()
+    found = gram(x.mT)
+    assert found.dtype == torch.float32 and torch.equal(found, found.mT)
+    assert torch.allclose(found.double(), x.double().mT @ x.double(), rtol=1e-5, atol=1e-5)
 
 
 def test_identical_content_and_style_cost_nothing_and_stay_finite() -> None:

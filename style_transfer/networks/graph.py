@@ -27,9 +27,9 @@ def average_pool(
     x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False
 ) -> Tensor:
     """Return twice the mean of each block, which keeps the magnitude of features about the same."""
-    if kernel == stride == 2 and padding == 0 and not ceil:  # all blocks have the same number of cells
+    if kernel == stride == 2 and padding == 0 and not ceil:  # in one pass: all blocks have the same number of cells
         return _averages(x, 2, relu)
-    return F.avg_pool2d(_rectified(x, relu), kernel, stride, padding, ceil) * 2
+    return mean_pool(x, kernel, stride, padding, ceil, relu=relu) * 2
 
 
 def l2_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
@@ -197,11 +197,8 @@ class Network:
                 if winograd and step.stride == step.padding == step.groups == 1 and Convolution.suits(weight):
                     self._winograd[step.name] = Convolution(weight, bias)
                 kind = self.features
-
-    @property
-    def _fixed(self) -> bool:
-        """Whether the weights are, so that nobody differentiates twice."""
-        return not any(weight.requires_grad for weight, _ in self._weights.values())
+        # who learns weights may differentiate twice
+        self._fixed = not any(weight.requires_grad for weight, _ in self._weights.values())
 
     @property
     def precision(self) -> str:
