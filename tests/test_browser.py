@@ -302,7 +302,9 @@ def test_a_run_whose_browser_is_killed_ends_as_it_should(
 
 
 def accessible(browser: Browser) -> list[str]:
-    """Return axe-core's complaints."""
+    """Return axe-core's complaints, once colours have come to rest."""
+    moving = "return document.getAnimations().some(a => a instanceof CSSTransition && a.playState === 'running')"
+    browser.until("colours at rest", lambda: not browser.run(moving))
     browser.run(Path(os.environ[AXE]).read_text() + "\nwindow.axe = axe;")
     found = browser.run("return (await axe.run(document, {resultTypes: ['violations']})).violations")
     return [f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']]}" for one in found]
