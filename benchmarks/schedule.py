@@ -88,8 +88,7 @@ def compare(content: Path, style: Path, settings: Settings, runs: Sequence[str])
         if kind == "textbook":
             found.append(textbook_trace(*pictures, settings, judge))
             continue
-        usual = Settings().iterations
-        about = {"iterations": "auto" if kind == "auto" else usual, "precision": precision or settings.precision}
+        about = {"iterations": "auto" if kind == "auto" else settings.iterations, "precision": precision or settings.precision}
         found.append(trace(*pictures, dataclasses.replace(settings, **about), judge))
     first, second = found
     reached = second.reached(first.losses[-1])

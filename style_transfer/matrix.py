@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 FLOAT64_DEVICES = ("cpu", "cuda")
+NARROW = 128
+"""Matrices of at most so many columns count as narrow."""
 LAST_FIRST = "U"
 """Has eigh reduce the last row first: small eigenvalues come out best so where rows grow from the first to the last."""
 
@@ -23,10 +25,6 @@ LAST_FIRST = "U"
 def exact(a: Tensor) -> Tensor:
     """Return `a` in float64, on its own device if that has float64, else on the CPU. Differentiable."""
     return a.to(torch.float64) if a.device.type in FLOAT64_DEVICES else a.cpu().to(torch.float64)
-
-
-NARROW = 128
-"""Matrices of at most so many columns count as narrow."""
 
 
 def squared(x: Tensor) -> Tensor:

@@ -69,11 +69,11 @@ def test_a_number_of_iterations_means_a_constant_step_size() -> None:
     assert {course.step_size(step, 7) for step in range(1, 8)} == {0.03}
 
 
-@pytest.mark.parametrize(("loss", "first"), [("gram", 0.16), ("wasserstein", 0.16), ("covariance", 0.16)])
-def test_auto_takes_fewer_steps_whose_size_falls(loss: str, first: float) -> None:
+@pytest.mark.parametrize("loss", ["gram", "wasserstein", "covariance"])
+def test_auto_takes_fewer_steps_whose_size_falls(loss: str) -> None:
     settings = Settings(end_scale="181", iterations="auto", initial_iterations=7, step_size=0.5, style_loss=loss)
     assert [stage.steps for stage in plan((64, 64), [(64, 64)], settings)] == [300, 200]
     course = Course.of(settings)
     sizes = [course.step_size(step, 200) for step in range(1, 201)]
-    assert sizes[0] == first and sizes == sorted(sizes, reverse=True) and 0.001 < sizes[-1] < 0.0011
-    assert sizes[100] == pytest.approx((first + 0.001) / 2)
+    assert sizes[0] == 0.16 and sizes == sorted(sizes, reverse=True) and 0.001 < sizes[-1] < 0.0011
+    assert sizes[100] == pytest.approx((0.16 + 0.001) / 2)
