@@ -348,7 +348,7 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
             image = ready(work.init, size, network, rows, home)
         else:
             image = first_picture(work.content, work.styles, size, settings)[:, :, rows[0] : rows[1]].to(home, network.dtype)
-        image = image.detach().clone()
+        image = image.detach().clone(memory_format=torch.contiguous_format)
         target = ready(work.content, size, network, rows, home)
         reduced = [ready(style, each, network, home=home) for style, each in zip(work.styles, stage.style_sizes, strict=True)]
         staged = [region.at(size, stage.style_sizes, work.origins) for region in work.regions]

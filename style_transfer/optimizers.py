@@ -13,10 +13,10 @@ from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from .distributed import LOCAL, Group
 
-STRIP_PIXELS = 2**22
 FIRST_CHANGE = 1 / 255
 """How far the first step that a line search tries changes pixels, root mean square."""
 FIRST_ROOM = 16
@@ -52,7 +52,7 @@ class Adam:
 
     The first moment is resized bicubically, the second bilinearly and kept non-negative, and the step count of the
     bias correction goes on, as in style-transfer-pytorch, so that a new scale starts without noise. Pixels are clamped to
-    [0, 1] after each step, if `bounded`.
+    [0, 1] after each step, if `bounded`. A step is torch's own, all of it in one pass over the tensors.
     """
 
     def __init__(
@@ -65,41 +65,43 @@ class Adam:
         self.steps = 0
         self.first: Tensor | None = None
         self.second: Tensor | None = None
-        self._numbers: tuple[Tensor, Tensor] | None = None
+        self._numbers: tuple[Tensor, Tensor] | None = None  # how many steps there were, and the size of the next
 
     def step(self, image: Tensor, loss: Tensor | None = None) -> None:
         """Change `image` in place by one step and clamp it."""
         self.advance(image)
         self.take(image)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What `take` changes beside the picture: the moments and the count of steps. Call `advance` first."""
+        assert self.first is not None and self.second is not None and self._numbers is not None
+        return self.first, self.second, self._numbers[0]
+
     @torch.no_grad()
     def advance(self, image: Tensor) -> None:
-        """Count a step of `image`, and set the numbers that `take` multiplies by and adds: where they are changes no more."""
+        """Count a step of `image`, and put the numbers that `take` reads where they stay."""
         if self.first is None or self.second is None:
             self.first, self.second = torch.zeros_like(image), torch.zeros_like(image)
         if self._numbers is None:
-            self._numbers = image.new_empty(()), image.new_empty(())
-        self.steps += 1
-        beta1, beta2 = self.betas
-        size = self.step_size / (1 - beta1**self.steps)
-        for number, value in zip(self._numbers, (1 / (size * (1 - beta2**self.steps) ** 0.5), self.eps / size), strict=True):
+            self._numbers = image.new_empty((), dtype=torch.float32), image.new_empty((), dtype=torch.float32)
+        for number, value in zip(self._numbers, (self.steps, self.step_size), strict=True):
             number.fill_(value)
+        self.steps += 1
 
     @torch.no_grad()
     def take(self, image: Tensor) -> None:
         """Change `image` in place by the step that was counted: the same operations on the same tensors every time."""
-        grad = image.grad
-        assert grad is not None and self.first is not None and self.second is not None and self._numbers is not None
-        beta1, beta2 = self.betas
-        factor, eps = self._numbers
-        rows = max(1, STRIP_PIXELS // image.shape[3])  # large pictures strip by strip: what is temporary stays small
-        strips = (torch.split(x.detach(), rows, dim=2) for x in (image, grad, self.first, self.second))
-        for x, g, first, second in zip(*strips, strict=True):
-            first.lerp_(g, 1 - beta1)
-            second.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-            x.addcdiv_(first, second.sqrt().mul_(factor).add_(eps), value=-1)
-            if self.bounded:
-                x.clamp_(0, 1)
+        assert image.grad is not None and self._numbers is not None and image.is_contiguous()
+        grad = image.grad.contiguous()  # networks have channels last; torch goes through memory whatever the order
+        first, second, count = self.tensors
+        size, (beta1, beta2) = self._numbers[1], self.betas
+        adam(
+            [image], [grad], [first], [second], [], [count], lr=size, beta1=beta1, beta2=beta2, eps=self.eps,
+            weight_decay=0, amsgrad=False, maximize=False, fused=True,
+        )  # fmt: skip
+        if self.bounded:
+            image.clamp_(0, 1)
 
     def moved(self, resized: Resized) -> Adam:
         """Return an Adam whose moments are resized."""

@@ -129,8 +129,8 @@ class Step:
 
     def _same(self, adam: Adam, play: Callable[[], None], found: Tensor) -> bool:
         """Say whether a recording does what an ordinary step does. All tensors are put back."""
-        assert adam.first is not None and adam.second is not None and self.average.sum is not None
-        tensors = [x.detach() for x in (self.image, adam.first, adam.second, self.average.sum)]
+        assert self.average.sum is not None
+        tensors = [x.detach() for x in (self.image, *adam.tensors, self.average.sum)]
         before = [x.clone() for x in tensors]
         results = []
         for work in (play, functools.partial(self._changes, adam)):

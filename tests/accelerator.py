@@ -132,7 +132,7 @@ class Tape:
         given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
         for argument in func._schema.arguments:
             if argument.name in given and argument.alias_info is not None and argument.alias_info.is_write:
-                self.changed.append((given[argument.name], given[argument.name].clone()))
+                self.changed += [(tensor, tensor.clone()) for tensor in tree_leaves(given[argument.name])]
         found = func(*args, **kwargs)
         fresh = [
             (x, place)

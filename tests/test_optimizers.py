@@ -30,8 +30,8 @@ def gradient(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.9, 0.99)])
 def test_adam_is_torchs_adam_with_clamping(betas: tuple[float, float]) -> None:
     ours, theirs = start().requires_grad_(), start().requires_grad_()
-    adam = Adam(step_size=0.05, betas=betas)
-    torchs = torch.optim.Adam([theirs], lr=0.05, betas=betas)
+    adam = Adam(step_size=0.0625, betas=betas)  # the step size is kept in float32
+    torchs = torch.optim.Adam([theirs], lr=0.0625, betas=betas)
     for _ in range(30):
         ours.grad = gradient(ours)
         adam.step(ours)
@@ -39,6 +39,14 @@ def test_adam_is_torchs_adam_with_clamping(betas: tuple[float, float]) -> None:
         torchs.step()
         theirs.data.clamp_(0, 1)
         assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_adam_takes_gradients_of_any_layout() -> None:
+    ours, theirs = start().requires_grad_(), start().requires_grad_()
+    for x, form in ((ours, torch.channels_last), (theirs, torch.contiguous_format)):
+        x.grad = gradient(x).contiguous(memory_format=form)
+        Adam(step_size=0.0625).step(x)
+    assert torch.equal(ours, theirs)
 
 
 def test_adam_clamps_to_the_range_of_pixels() -> None:
