@@ -257,8 +257,8 @@ class Settings:
     min_scale: int = option(128, "long side at the first scale", short="-ms", kind=int, minimum=1, maximum=MAX_SCALE)
     end_scale: str = option("512", "long side of the result; N+ means a size whose area is about N x N",
         short="-s", kind=scale_word, check=_check_end_scale, metavar="PIXELS")  # fmt: skip
-    iterations: int | str = option(500, "iterations at each scale but the first; or auto: 200, and 300 at the first, with a step "
-        "size that falls, for about the same picture as by default; the next three then do not count",
+    iterations: int | str = option(500, "iterations at each scale but the first; or auto: 150 at the first, 300 at the last, "
+        "100 at others, with a step size that falls, for about the same picture as by default; the next three then do not count",
         short="-i", kind=int, minimum=1, maximum=10**9, or_word="auto")  # fmt: skip
     initial_iterations: int = option(1000, "iterations at the first scale", short="-ii", kind=int, minimum=1, maximum=10**9)
     step_size: float = option(

@@ -8,13 +8,14 @@ itself is (1, 3, H, W) in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .matrix import NARROW, RunningTraceSqrt, exact, given, squared
 from .tiling import Box, Window
@@ -23,6 +24,8 @@ SCALED_EPS = 1e-8
 COVARIANCE_EPS = 1e-4
 BLOCK, BLOCKS = 1536, 4
 """On a CPU products of narrow features are added up from blocks of so many cells, so many at once."""
+DIFFERENCES = 2**19
+"""On a CPU about so many differences are taken at once."""
 
 
 @dataclass(frozen=True)
@@ -149,23 +152,56 @@ class _Gram(torch.autograd.Function):
 def _of_rows(x: Tensor) -> Tensor:
     """Return x^T x of features (n, C) on a CPU as (C, C).
 
-    Of long and narrow ones by blocks, which stay in the caches, also while they become float32.
+    Of long and narrow ones by blocks, which stay in the caches, also while they become float32, and without the lower left.
     """
     channels = x.shape[1]
     if channels > NARROW:
         return squared(wide(x))
     total = x.new_zeros(channels, channels, dtype=width(x))
+    half = channels // 2
+    upper, corner = total[:half], total[half:, half:]
     for part in torch.split(x, BLOCK * BLOCKS):
         full, rest = wide(part).split_with_sizes([len(part) // BLOCK * BLOCK, len(part) % BLOCK])
-        blocks = full.view(len(full) // BLOCK, BLOCK, channels)
-        total += torch.bmm(blocks.mT, blocks).sum(0).addmm_(rest.mT, rest)
+        for blocks in (full.view(-1, BLOCK, channels), rest[None]):
+            left, right = blocks[..., :half], blocks[..., half:]
+            upper += torch.bmm(left.mT, blocks).sum(0)
+            corner += torch.bmm(right.mT, right).sum(0)
+    total[half:, :half] = upper[:, half:].mT
     return total
 
 
-def place_difference(features: Tensor, target: Tensor, first: int, window: Window | None) -> Tensor:
-    """Return the window's cells less the same cells of a target (1, C, H, W) of the whole, from row `first` on."""
-    part = target if window is None else target[window.place.higher(first).index]
-    return wide(inside(features, window)) - wide(part.to(features.device))
+class _Differences(torch.autograd.Function):
+    """The sums of squares and of magnitudes of the differences of two tensors (1, C, h, w), in float32 if they are in less.
+
+    Differences are taken block by block, on the way back once more, and not kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(features, target)
+        squares, magnitudes = features.new_zeros(2, dtype=width(features)).unbind()
+        for x, y in _blocks(features, target):
+            d = wide(x) - wide(y)
+            squares += d.square().sum()
+            magnitudes += d.abs().sum()
+        return squares, magnitudes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        features, target = ctx.saved_tensors
+        found = torch.empty_like(features)
+        for x, y, slope in _blocks(features, target, found):
+            d = wide(x) - wide(y)
+            slope.copy_(d.sgn().mul_(grads[1]).addcmul_(d, grads[0], value=2))
+        return found, None
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Return the same rows of tensors (1, C, h, w) as few at a time as the caches hold, on a CPU, else all."""
+    first = tensors[0]
+    rows = max(1, DIFFERENCES // max(1, first[0, :, :1].numel())) if first.device.type == "cpu" else max(1, first.shape[2])
+    return zip(*(torch.split(x, rows, dim=2) for x in tensors), strict=True)
 
 
 class ContentLoss:
@@ -176,8 +212,10 @@ class ContentLoss:
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squares and of magnitudes of the differences."""
-        d = place_difference(features, self.target, self.first, window)
-        return Stats({"squares": d.square().sum(), "magnitudes": d.abs().sum()}, d.numel())
+        target = self.target if window is None else self.target[window.place.higher(self.first).index]
+        part = inside(features, window)
+        squares, magnitudes = _Differences.apply(part, target.to(features.device))
+        return Stats({"squares": squares, "magnitudes": magnitudes}, part.numel())
 
     def score(self, total: Stats) -> Tensor:
         """Return the error."""

@@ -235,7 +235,8 @@ class Objective:
             height, width = sizes[layer]
             first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer], self.size[0], height)
             shape = (1, spec.channels[layer], last - first, width)
-            targets[layer] = content.new_empty(shape, dtype=self.networks[0].features), first
+            target = content.new_empty(shape, dtype=self.networks[0].features)
+            targets[layer] = target.to(memory_format=self.networks[0].layout(content.device)), first
 
         def put(layer: str, features: Tensor, window: Window) -> None:
             target, first = targets[layer]

@@ -30,15 +30,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Course:
-    """How many steps of Adam there are at the first scale and at later ones, and how they are taken.
+    """How many steps of Adam there are at the first scale, at those between and at the last, and how they are taken.
 
-    The step size goes from `first_size` to `last_size` along half a cosine (Loshchilov and Hutter 2016,
-    https://arxiv.org/abs/1608.03983) at each scale, or stays where the two are equal. `betas` are Adam's, None for the
-    style loss's own.
+    A scale that is both first and last has `last_steps` if those are more. The step size falls evenly from `first_size` to
+    `last_size` at each scale. `betas` are Adam's, None for the style loss's own.
     """
 
     initial_steps: int
     steps: int
+    last_steps: int
     first_size: float
     last_size: float
     avg_decay: float
@@ -50,19 +50,26 @@ class Course:
         if isinstance(settings.iterations, str):
             return AUTO
         size = settings.step_size / settings.optimizer_range
-        return Course(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay)
+        first, later = settings.initial_iterations, settings.iterations
+        return Course(first, later, later, size, size, settings.avg_decay)
 
     def step_size(self, step: int, steps: int) -> float:
         """Return the size of a step, counted from 1, of so many."""
-        fall = (1 + math.cos(math.pi * (step - 1) / steps)) / 2
-        return self.last_size + (self.first_size - self.last_size) * fall
+        return self.first_size + (self.last_size - self.first_size) * (step - 1) / steps
+
+    def steps_at(self, index: int, scales: int) -> int:
+        """Return how many steps there are at a scale, counted from 0, of so many."""
+        if index == 0:
+            return self.initial_steps if scales > 1 else max(self.initial_steps, self.last_steps)
+        return self.last_steps if index == scales - 1 else self.steps
 
 
-AUTO = Course(300, 200, 0.16, 0.001, 0.9, (0.97, 0.99))
+AUTO = Course(150, 100, 300, 0.16, 0.001, 0.9, (0.97, 0.99))
 """`--iterations auto`, for every style loss.
 
-Large steps with much momentum first, then ever smaller ones, so that less needs to be averaged. Found by trial
-(benchmarks/results, "schedule"): they end at about the loss of 1000 and 500 steps of 0.02, or below.
+Large steps with much momentum first, then ever smaller ones, so that less needs to be averaged; most of them at the last scale,
+where they count. Found by trial (benchmarks/results, "schedule"): they end at about the loss of 1000 and 500 steps of 0.02, or
+below.
 """
 
 
@@ -105,16 +112,17 @@ def plan(content_size: Size, style_sizes: Sequence[Size], settings: Settings) ->
     course = Course.of(settings)
     stages: list[Stage] = []
     expanded = settings.expanded(len(style_sizes))
-    for scale in scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size)):
+    ladder = scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size))
+    for index, scale in enumerate(ladder):
         longest = [settings.style_size or max(1, round(scale * factor)) for _, factor in expanded]
         stages.append(
             Stage(
                 scale=scale,
                 size=fit(content_size, scale, enlarge=True),
                 style_sizes=tuple(
-                    fit(style_sizes[index], side, enlarge=False) for (index, _), side in zip(expanded, longest, strict=True)
+                    fit(style_sizes[style], side, enlarge=False) for (style, _), side in zip(expanded, longest, strict=True)
                 ),
-                steps=course.steps if stages else course.initial_steps,
+                steps=course.steps_at(index, len(ladder)),
             )
         )
     return tuple(stages)

@@ -69,7 +69,7 @@ def test_a_resumed_run_ends_in_the_same_bits(
     about: dict[str, Any], stop: int, tmp_path: Path, make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of a scale, at its end, at the start of the next, and next to the end; through a file."""
-    monkeypatch.setattr(schedule, "AUTO", dataclasses.replace(schedule.AUTO, initial_steps=5, steps=13))
+    monkeypatch.setattr(schedule, "AUTO", dataclasses.replace(schedule.AUTO, initial_steps=5, last_steps=13))
     settings, network = Settings(**SHORT | about), make_network(dtype=torch.float32)
     checkpoint.save(tmp_path / "c", state_after(stop, network, settings))
     resumed = run(network, settings, resume=checkpoint.load(tmp_path / "c"))

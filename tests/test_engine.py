@@ -159,7 +159,7 @@ def test_a_picture_to_start_from_is_used(make_network: MakeNetwork) -> None:
 
 
 def test_auto_follows_its_course_at_every_scale(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "AUTO", schedule.Course(3, 2, 0.08, 0.02, 0.5, (0.95, 0.99)))
+    monkeypatch.setattr(schedule, "AUTO", schedule.Course(3, 4, 2, 0.08, 0.02, 0.5, (0.95, 0.99)))
     taken: list[tuple[float, tuple[float, float]]] = []
     original = Adam.step
 
@@ -170,7 +170,7 @@ def test_auto_follows_its_course_at_every_scale(make_network: MakeNetwork, monke
     monkeypatch.setattr(Adam, "step", step)
     settings = Settings(min_scale=32, end_scale="46", iterations="auto")
     found = list(engine.stylize(picture(1, 40, 40).float(), [picture(2, 40, 40).float()], settings, networks=[make_network()]))
-    assert [size for size, _ in taken] == [0.08, 0.065, 0.035, 0.08, 0.05]
+    assert [size for size, _ in taken] == [0.08, 0.06, 0.04, 0.08, 0.05]
     assert {betas for _, betas in taken} == {(0.95, 0.99)} and found[-1].average.decay == 0.5
 
 

@@ -8,6 +8,7 @@ import torch
 from conftest import picture
 from torch import Tensor
 
+from style_transfer import losses
 from style_transfer.losses import (
     ContentLoss,
     GramLoss,
@@ -54,6 +55,26 @@ def test_content_loss_by_hand() -> None:
     assert ContentLoss(target).score(ContentLoss(target).measure(x)).item() == pytest.approx(5 / 3)
     mean = ContentLoss(target, kind="mean")
     assert mean.score(mean.measure(x)).item() == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(0, 4), (1, 1), (7, 11), (5, 64)])
+@pytest.mark.parametrize("last", [False, True])
+def test_differences_block_by_block(
+    size: tuple[int, int], kind: torch.dtype, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "DIFFERENCES", 6 * size[1] * 2)  # two rows at a time
+    x, target = (features(seed, 6, *size).to(kind) for seed in (0, 1))
+    given = (x.contiguous(memory_format=torch.channels_last) if last else x.clone()).requires_grad_()
+    sums = ContentLoss(target).measure(given).sums
+    d = x.double() - target.double()
+    near = {"rtol": 1e-12 if kind == torch.float64 else 1e-5, "atol": 1e-12}
+    assert {value.dtype for value in sums.values()} == {torch.float64 if kind == torch.float64 else torch.float32}
+    assert torch.allclose(sums["squares"].double(), d.square().sum(), **near)
+    assert torch.allclose(sums["magnitudes"].double(), d.abs().sum(), **near)
+    (slope,) = torch.autograd.grad(0.7 * sums["squares"] - 0.3 * sums["magnitudes"], given)
+    near["atol"] = 10 * torch.finfo(kind).eps
+    assert slope.dtype == kind and torch.allclose(slope.double(), 2 * 0.7 * d - 0.3 * d.sign(), **near)
 
 
 def test_gram_loss_by_hand() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from style_transfer.config import Settings
@@ -65,15 +67,18 @@ def test_plan_with_a_fixed_style_size() -> None:
 
 def test_a_number_of_iterations_means_a_constant_step_size() -> None:
     course = Course.of(Settings(iterations=7, initial_iterations=9, step_size=0.03, avg_decay=0.5))
-    assert (course.initial_steps, course.steps, course.avg_decay, course.betas) == (9, 7, 0.5, None)
+    assert (course.avg_decay, course.betas) == (0.5, None)
+    assert [course.steps_at(index, 3) for index in range(3)] == [9, 7, 7] and course.steps_at(0, 1) == 9
     assert {course.step_size(step, 7) for step in range(1, 8)} == {0.03}
 
 
 @pytest.mark.parametrize("loss", ["gram", "wasserstein", "covariance"])
 def test_auto_takes_fewer_steps_whose_size_falls(loss: str) -> None:
-    settings = Settings(end_scale="181", iterations="auto", initial_iterations=7, step_size=0.5, style_loss=loss)
-    assert [stage.steps for stage in plan((64, 64), [(64, 64)], settings)] == [300, 200]
+    settings = Settings(iterations="auto", initial_iterations=7, step_size=0.5, style_loss=loss)
+    for scale, steps in ((100, [300]), (181, [150, 300]), (362, [150, 100, 100, 300])):
+        asked = dataclasses.replace(settings, end_scale=str(scale))
+        assert [stage.steps for stage in plan((64, 64), [(64, 64)], asked)] == steps
     course = Course.of(settings)
-    sizes = [course.step_size(step, 200) for step in range(1, 201)]
-    assert sizes[0] == 0.16 and sizes == sorted(sizes, reverse=True) and 0.001 < sizes[-1] < 0.0011
-    assert sizes[100] == pytest.approx((0.16 + 0.001) / 2)
+    sizes = [course.step_size(step, 300) for step in range(1, 301)]
+    assert sizes[0] == 0.16 and sizes == sorted(sizes, reverse=True) and 0.001 < sizes[-1] < 0.002
+    assert sizes[150] == pytest.approx((0.16 + 0.001) / 2)

@@ -191,8 +191,7 @@ class Network:
                 added: Tensor | None = bias
                 if self._halves and step is spec.steps[0]:
                     weight, added = halved_weight(weight, bias, self.features), None
-                if self._last_channels(device):
-                    weight = weight.contiguous(memory_format=torch.channels_last)
+                weight = weight.to(memory_format=self.layout(device))
                 self._weights[step.name] = weight, added
                 if winograd and step.stride == step.padding == step.groups == 1 and Convolution.suits(weight):
                     self._winograd[step.name] = Convolution(weight, bias)
@@ -206,11 +205,10 @@ class Network:
         works_in = self.features, self.tf32
         return next((name for name, known in PRECISIONS.items() if (known.dtype, known.tf32) == works_in), "fp64")
 
-    def _last_channels(self, device: torch.device) -> bool:
-        """Say whether tensors on a device have their channels last in memory, as units for short numbers and CPUs want them."""
-        if device.type == "cpu":
-            return self.features.itemsize <= 4
-        return device.type == "cuda" and (self.tf32 or self.features.itemsize < 4)
+    def layout(self, device: torch.device) -> torch.memory_format:
+        """Return how features lie in memory on a device: channels last, where its units want that, or as they are made."""
+        last = device.type == "cpu" or (device.type == "cuda" and (self.tf32 or self.features.itemsize < 4))
+        return torch.channels_last if last and self.features.itemsize <= 4 else torch.preserve_format
 
     def float32_math(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which this network's convolutions, forward and backward, compute as it wants."""
@@ -244,8 +242,7 @@ class Network:
         late: set[str | None] = set()  # layers whose ReLU is left to pooling
         for step, read in zip(segment.steps, segment.graph.read, strict=True):
             device = self._place[step.name]
-            form = torch.channels_last if self._last_channels(device) else torch.preserve_format
-            inputs = [values[source].to(device, memory_format=form) for source in read]
+            inputs = [values[source].to(device, memory_format=self.layout(device)) for source in read]
             for source in read:
                 uses[source] -= 1
                 if not uses[source]:
