@@ -25,12 +25,15 @@ import torch
 from style_transfer import images, networks
 from style_transfer.api import to_tensor
 from style_transfer.config import Settings
+from style_transfer.devices import PRECISIONS
 from style_transfer.engine import stylize
 from style_transfer.initial import ready
 from style_transfer.networks import weights
 from style_transfer.networks.graph import Network
 from style_transfer.objective import Objective, size_of
 from style_transfer.schedule import plan
+
+RUNS = "default", "auto", "textbook"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,14 @@ def textbook_trace(content: torch.Tensor, style: torch.Tensor, settings: Setting
     return Trace((loss,), (done.seconds[-1][-1],), sum(steps))
 
 
+def run_kind(word: str) -> str:
+    """Return a run's name. Raises ValueError if there is none of this name, or its precision is unknown."""
+    kind, _, precision = word.partition("/")
+    if kind not in RUNS or (precision and precision not in PRECISIONS):
+        raise ValueError(word)
+    return word
+
+
 def compare(content: Path, style: Path, settings: Settings, runs: Sequence[str]) -> None:
     """Print a row of the table."""
     pictures = [to_tensor(images.load(str(path))) for path in (content, style)]
@@ -106,7 +117,7 @@ def main() -> None:
     parser.add_argument("--contents", nargs="+", type=Path, required=True)
     parser.add_argument("--styles", nargs="+", type=Path, required=True)
     parser.add_argument("--losses", nargs="+", default=["gram", "wasserstein"])
-    parser.add_argument("--runs", nargs=2, default=["default", "auto"], metavar=("FIRST", "SECOND"))
+    parser.add_argument("--runs", nargs=2, type=run_kind, default=["default", "auto"], metavar=("FIRST", "SECOND"))
     parser.add_argument("--end-scale", default="181")
     parser.add_argument("--weights", help="VGG-19's; left out: the built-in network")
     parser.add_argument("--threads", type=int, default=2)

@@ -38,24 +38,21 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
     from style_transfer.config import Settings
     from style_transfer.distributed import LOCAL
     from style_transfer.engine import make_optimizer
-    from style_transfer.initial import ready
+    from style_transfer.networks import weights
     from style_transfer.objective import Objective
     from style_transfer.optimizers import Average
     from style_transfer.planning import Workshop
+    from style_transfer.resampling import resize
     from style_transfer.schedule import Stage
     from style_transfer.step import Step
 
     device = torch.device(args.device)
-    plenty = None if args.worker == "ours" else "1000G"  # with a limit no memory goes into what makes ours faster
-    settings = Settings(weights=args.weights, style_loss=args.loss, devices=(args.device,), memory=plenty)
-    (network,) = networks.load(settings, [device])
-    pictures = [ready(to_tensor(images.load(path)), size, network) for path in (args.content, args.style)]
+    originals = [to_tensor(images.load(path)) for path in (args.content, args.style)]
+    pictures = [resize(picture, size, antialias=True).clamp(0, 1).to(device) for picture in originals]
     if args.worker == "textbook":
         import textbook
 
-        from style_transfer.networks import weights
-
-        vgg = textbook.VGG(weights.check(weights.read(args.weights), network.spec, args.weights), "average").to(device)
+        vgg = textbook.VGG(weights.check(weights.read(args.weights), networks.VGG19, args.weights), "average").to(device)
         theirs = textbook.Objective(vgg, *pictures, args.loss)
         image = pictures[0].clone().requires_grad_()
         adam, average = torch.optim.Adam([image], lr=0.02), torch.zeros_like(image)
@@ -71,6 +68,8 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
             return loss.item()
 
         return step
+    settings = Settings(weights=args.weights, style_loss=args.loss, devices=(args.device,))
+    (network,) = networks.load(settings, [device])
     shop = Workshop([network], Stage(max(size), size, (size,), 1), settings, LOCAL, 0)
     objective = Objective([network], pictures[0], pictures[1:], settings, shop.limits)
     take = Step(objective, pictures[0].clone(), make_optimizer(settings), Average(0.99), None, shop)

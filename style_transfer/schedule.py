@@ -30,19 +30,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Course:
-    """How many steps of Adam there are at the first scale, at those between and at the last, and how they are taken.
+    """How many steps of Adam there are at the first scale and at later ones, and how they are taken.
 
-    A scale that is both first and last has `last_steps` if those are more. The step size falls evenly from `first_size` to
-    `last_size` at each scale. `betas` are Adam's, None for the style loss's own.
+    At the last scale, be it the first too, there are `last_steps` instead, if given. The step size falls evenly from
+    `first_size` to `last_size` at each scale. `betas` are Adam's, None for the style loss's own.
     """
 
     initial_steps: int
     steps: int
-    last_steps: int
     first_size: float
     last_size: float
     avg_decay: float
     betas: tuple[float, float] | None = None
+    last_steps: int | None = None
 
     @staticmethod
     def of(settings: Settings) -> Course:
@@ -50,8 +50,7 @@ class Course:
         if isinstance(settings.iterations, str):
             return AUTO
         size = settings.step_size / settings.optimizer_range
-        first, later = settings.initial_iterations, settings.iterations
-        return Course(first, later, later, size, size, settings.avg_decay)
+        return Course(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay)
 
     def step_size(self, step: int, steps: int) -> float:
         """Return the size of a step, counted from 1, of so many."""
@@ -59,12 +58,12 @@ class Course:
 
     def steps_at(self, index: int, scales: int) -> int:
         """Return how many steps there are at a scale, counted from 0, of so many."""
-        if index == 0:
-            return self.initial_steps if scales > 1 else max(self.initial_steps, self.last_steps)
-        return self.last_steps if index == scales - 1 else self.steps
+        if index == scales - 1 and self.last_steps is not None:
+            return self.last_steps
+        return self.steps if index else self.initial_steps
 
 
-AUTO = Course(150, 100, 300, 0.16, 0.001, 0.9, (0.97, 0.99))
+AUTO = Course(150, 100, 0.16, 0.001, 0.9, (0.97, 0.99), last_steps=300)
 """`--iterations auto`, for every style loss.
 
 Large steps with much momentum first, then ever smaller ones, so that less needs to be averaged; most of them at the last scale,

@@ -159,7 +159,7 @@ def test_a_picture_to_start_from_is_used(make_network: MakeNetwork) -> None:
 
 
 def test_auto_follows_its_course_at_every_scale(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "AUTO", schedule.Course(3, 4, 2, 0.08, 0.02, 0.5, (0.95, 0.99)))
+    monkeypatch.setattr(schedule, "AUTO", schedule.Course(3, 4, 0.08, 0.02, 0.5, (0.95, 0.99), 2))
     taken: list[tuple[float, tuple[float, float]]] = []
     original = Adam.step
 

@@ -69,6 +69,7 @@ def test_a_number_of_iterations_means_a_constant_step_size() -> None:
     course = Course.of(Settings(iterations=7, initial_iterations=9, step_size=0.03, avg_decay=0.5))
     assert (course.avg_decay, course.betas) == (0.5, None)
     assert [course.steps_at(index, 3) for index in range(3)] == [9, 7, 7] and course.steps_at(0, 1) == 9
+    assert Course.of(Settings(iterations=7, initial_iterations=2)).steps_at(0, 1) == 2
     assert {course.step_size(step, 7) for step in range(1, 8)} == {0.03}
 
 
