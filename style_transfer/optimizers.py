@@ -52,7 +52,8 @@ class Adam:
 
     The first moment is resized bicubically, the second bilinearly and kept non-negative, and the step count of the
     bias correction goes on, as in style-transfer-pytorch, so that a new scale starts without noise. Pixels are clamped to
-    [0, 1] after each step, if `bounded`. A step is torch's own, all of it in one pass over the tensors.
+    [0, 1] after each step, if `bounded`. A step is torch's own, all of it in one pass over the tensors, which goes through memory
+    whatever the order: pictures must be contiguous.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Adam:
     def take(self, image: Tensor) -> None:
         """Change `image` in place by the step that was counted: the same operations on the same tensors every time."""
         assert image.grad is not None and self._numbers is not None and image.is_contiguous()
-        grad = image.grad.contiguous()  # networks have channels last; torch goes through memory whatever the order
+        grad = image.grad.contiguous()  # networks have channels last
         first, second, count = self.tensors
         size, (beta1, beta2) = self._numbers[1], self.betas
         adam(

@@ -237,7 +237,7 @@ class Training:
         """Return `count` pictures that the student is painting, a few steps further than last time."""
         if len(self.easel) < 4 or self.random.random() < 0.03:
             fresh = self.gallery.patches(2 * count, self.size, self.device)
-            self.easel = [*self.easel[-3:], Painting(fresh[:count], fresh[count:])]
+            self.easel = [*self.easel[-3:], Painting(fresh[:count].contiguous(), fresh[count:])]
         painting = self.easel[int(self.random.integers(len(self.easel)))]
         if self.state.step % 3 == 0:
             paint(network, painting, 5)
