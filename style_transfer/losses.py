@@ -161,11 +161,11 @@ def _of_rows(x: Tensor) -> Tensor:
     half = channels // 2
     upper, corner = total[:half], total[half:, half:]
     for part in torch.split(x, BLOCK * BLOCKS):
-        full, rest = wide(part).split_with_sizes([len(part) // BLOCK * BLOCK, len(part) % BLOCK])
-        for blocks in (full.view(-1, BLOCK, channels), rest[None]):
-            left, right = blocks[..., :half], blocks[..., half:]
-            upper += torch.bmm(left.mT, blocks).sum(0)
-            corner += torch.bmm(right.mT, right).sum(0)
+        full = wide(part)
+        blocks = full[None] if len(part) % BLOCK else full.view(-1, BLOCK, channels)
+        left, right = blocks[..., :half], blocks[..., half:]
+        upper += torch.bmm(left.mT, blocks).sum(0)
+        corner += torch.bmm(right.mT, right).sum(0)
     total[half:, :half] = upper[:, half:].mT
     return total
 

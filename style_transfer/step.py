@@ -2,7 +2,7 @@
 
 With a small picture a GPU does its work faster than the host can ask for it, some hundred operations a step. Where a step is the
 same operations on the same tensors every time, it is recorded once at each scale, as a CUDA graph, and one call has it done.
-What differs from step to step, Adam's factors, lies in tensors that are set before.
+What differs from step to step, Adam's count and step size, lies in tensors that are set before.
 """
 
 from __future__ import annotations
