@@ -290,11 +290,19 @@ def test_a_run_whose_browser_is_killed_ends_as_it_should(
     run: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "AWAY", 2.0)
+    begin = WebObserver.begin
+
+    def held(page: WebObserver, *args: Any) -> None:
+        begin(page, *args)
+        page.paused = True  # until the browser is there, however soon the run would be over
+
+    monkeypatch.setattr(WebObserver, "begin", held)
     viewer = Browser(tmp_path / "profile")
     try:
         running = run("-ii", "40", "-i", "20")
         shown(viewer, running.page)
         viewer.kill()
+        running.page.paused = False
         running.thread.join(120)
         assert running.code == 0 and not running.page.finishing
     finally:
