@@ -1,6 +1,6 @@
 """Speed against the textbook implementation (textbook.py), in one run, in turns, on the same weights and pictures.
 
-    python benchmarks/speed.py CONTENT STYLE --weights FILE                     the rows of a CPU, about ten minutes on two cores
+    python benchmarks/speed.py CONTENT STYLE --weights FILE                     the rows of a CPU, about half an hour on two cores
     python benchmarks/speed.py CONTENT STYLE --weights FILE --device cuda:0     the rows of a GPU, about ten minutes
 
 Prints Markdown tables. Each implementation works in a process of its own, so that memory is its own; they take turns, one to five
@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,14 @@ def peak(device: torch.device) -> int:
     return memory.peak_bytes([device])
 
 
-def profiled(step: Callable[[], float], device: torch.device) -> float:
-    """Return the share of three steps' time outside of convolutions."""
+def profiled(step: Callable[[], float], device: torch.device, steps: int) -> float:
+    """Return the share of so many steps' time outside of convolutions."""
     from torch.profiler import ProfilerActivity, profile
 
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device.type == "cuda")
     with profile(activities=activities) as found:
         start = time.perf_counter()
-        for _ in range(3):
+        for _ in range(steps):
             step()
         seconds = time.perf_counter() - start
     if device.type == "cuda":
@@ -107,16 +108,20 @@ def profiled(step: Callable[[], float], device: torch.device) -> float:
 
 
 def work(args: argparse.Namespace) -> None:
-    """Answer each line of standard input, how many iterations, with their seconds and the peak memory."""
+    """Answer each line of standard input.
+
+    How many iterations: with their seconds and the peak memory. `profile STEPS`: with the share of steps outside of convolutions.
+    """
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     height, width = args.size
     step = prepare(args, (height, width))
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     for line in sys.stdin:
-        if line.strip() == "profile":
+        if line.startswith("profile"):
             # what the profiler itself keeps moves the memory of the first ones
-            print(json.dumps(statistics.median(profiled(step, device) for _ in range(7))), flush=True)
+            steps = int(line.split()[1])
+            print(json.dumps(statistics.median(profiled(step, device, steps) for _ in range(7))), flush=True)
             continue
         wait()
         start = time.perf_counter()
@@ -158,30 +163,60 @@ def size_at(args: argparse.Namespace, side: int) -> tuple[int, int]:
     return fit((pixels.shape[0], pixels.shape[1]), side, enlarge=True)
 
 
-def in_turns(args: argparse.Namespace, loss: str, side: int, rounds: int, each: int) -> float:
-    """Print a row: seconds per iteration and memory of both; return the seconds of ours."""
-    height, width = size_at(args, side)
-    workers = [Worker(args, which, loss, (height, width)) for which in ("textbook", "ours")]
+@dataclass(frozen=True)
+class Turns:
+    """What two workers took an iteration: median seconds, peak memory in bytes, and the second's share outside convolutions."""
+
+    seconds: tuple[float, float]
+    peaks: tuple[int, int]
+    outside: float
+
+
+def in_turns(workers: Sequence[Worker], rounds: int, each: Sequence[int], profile: int) -> Turns:
+    """Let two workers do so many iterations each a turn, then profile so many of the second's, and end them."""
     times: list[list[float]] = [[], []]
     peaks = [0, 0]
     try:
         for turn in range(rounds + 1):
             for index, worker in enumerate(workers):
-                seconds, peaks[index] = worker.ask(each)
+                seconds, peaks[index] = worker.ask(each[index])
                 if turn:  # the first one warms up
-                    times[index].append(seconds / each)
-        outside = workers[1].ask("profile")
+                    times[index].append(seconds / each[index])
+        outside = workers[1].ask(f"profile {profile}")
     finally:
         for worker in workers:
             worker.close()
-    theirs, ours = map(statistics.median, times)
-    memory = " | ".join(f"{count / 1e6:.0f}" for count in peaks)
+    return Turns((statistics.median(times[0]), statistics.median(times[1])), (peaks[0], peaks[1]), outside)
+
+
+def against_the_textbook(args: argparse.Namespace, loss: str, side: int, each: int) -> float:
+    """Print a row: seconds per iteration and memory of both; return the seconds of ours."""
+    height, width = size_at(args, side)
+    workers = [Worker(args, which, loss, (height, width)) for which in ("textbook", "ours")]
+    found = in_turns(workers, args.rounds, (each, each), 3)
+    theirs, ours = found.seconds
+    memory = " | ".join(f"{count / 1e6:.0f}" for count in found.peaks)
     print(
         f"| {width}x{height} | {loss} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.2f} | {memory} "
-        f"| {1e6 * ours / width / height:.2f} | {100 * outside:.0f} % |",
+        f"| {1e6 * ours / width / height:.2f} | {100 * found.outside:.0f} % |",
         flush=True,
     )
     return ours
+
+
+def against_a_smaller_one(args: argparse.Namespace, side: int, smaller: int) -> None:
+    """Print the time per pixel at a long side and at a smaller one, as many pixels a turn, Gram matrices."""
+    sizes = [size_at(args, smaller), size_at(args, side)]
+    each = max(1, round((side / smaller) ** 2))
+    found = in_turns([Worker(args, "ours", "gram", size) for size in sizes], args.rounds, (each, 1), 1)
+    rates = [1e6 * seconds / height / width for seconds, (height, width) in zip(found.seconds, sizes, strict=True)]
+    (height, width), small = sizes[1], sizes[0]
+    print(
+        f"\n{width}x{height} and {small[1]}x{small[0]} in turns, Gram: {found.seconds[1]:.3g} s an iteration, {rates[1]:.3g} and "
+        f"{rates[0]:.3g} us a pixel, {rates[1] / rates[0]:.2f} times; {found.peaks[1] / 1e9:.1f} GB; outside convolutions "
+        f"{100 * found.outside:.0f} %",
+        flush=True,
+    )
 
 
 def cold_start(args: argparse.Namespace) -> float:
@@ -258,7 +293,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sides", nargs="*", type=int, help="long sides to compare at")
-    parser.add_argument("--print-side", type=int, default=2896, help="long side of the print run on a GPU; 0 leaves it out")
+    parser.add_argument("--print-side", type=int, default=2896, help="long side of a print; 0 leaves it out")
     parser.add_argument("--worker", choices=("textbook", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--loss", help=argparse.SUPPRESS)
     parser.add_argument("--size", nargs=2, type=int, help=argparse.SUPPRESS)
@@ -267,20 +302,23 @@ def main() -> None:
         work(args)
         return
     gpu = torch.device(args.device).type == "cuda"
-    sides = args.sides or ([128, 512, 1024, 2896] if gpu else [128, 256, 512, 1024])
+    sides = args.sides if args.sides is not None else ([128, 512, 1024, 2896] if gpu else [128, 256, 512, 1024])
     print("| size | loss | textbook, s | ours, s | ratio | textbook, MB | ours, MB | ours, us a pixel | outside convolutions |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     each = {side: 5 if gpu or side <= 256 else 1 for side in sides}  # short steps want their caches warm, as in a run
-    ours = {side: in_turns(args, "gram", side, args.rounds, each[side]) for side in sides}
+    ours = {side: against_the_textbook(args, "gram", side, each[side]) for side in sides}
     for side in [side for side in sides if side <= 512]:
-        in_turns(args, "wasserstein", side, args.rounds, each[side])
+        against_the_textbook(args, "wasserstein", side, each[side])
+    if args.print_side:
+        against_a_smaller_one(args, args.print_side, 1024)
     print(f"\nCold start, built-in network, 256 px: {cold_start(args):.1f} s to the first iteration")
     if gpu:
-        side = max(sides)
-        height, width = size_at(args, side)
         rate = product_rate(torch.device(args.device))
-        share = operations_per_pixel() * height * width / ours[side] / rate
-        print(f"bfloat16 matrix product: {rate / 1e12:.0f} TFLOP/s; an iteration at {side} px does {100 * share:.0f} % of that")
+        print(f"bfloat16 matrix product: {rate / 1e12:.0f} TFLOP/s")
+        for side, seconds in ours.items():
+            height, width = size_at(args, side)
+            share = operations_per_pixel() * height * width / seconds / rate
+            print(f"an iteration at {side} px does {100 * share:.0f} % of that")
         if args.print_side:
             mine, theirs = ladder(args, args.print_side), textbook_ladder(args, args.print_side)
             print(

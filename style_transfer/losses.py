@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .matrix import NARROW, RunningTraceSqrt, exact, given, squared
+from .matrix import NARROW, RunningTraceSqrt, exact, given, symmetric
 from .tiling import Box, Window
 
 SCALED_EPS = 1e-8
@@ -156,7 +156,8 @@ def _of_rows(x: Tensor) -> Tensor:
     """
     channels = x.shape[1]
     if channels > NARROW:
-        return squared(wide(x))
+        full = wide(x)
+        return symmetric(full, full)
     total = x.new_zeros(channels, channels, dtype=width(x))
     half = channels // 2
     upper, corner = total[:half], total[half:, half:]
@@ -255,13 +256,20 @@ class WassersteinLoss:
 
     def __init__(self, target: dict[str, Tensor]) -> None:
         self.mean, self.covariance = self._gaussian(target)
-        self.trace_sqrt = RunningTraceSqrt(self.covariance, target["mean"].dtype, COVARIANCE_EPS, int(target["count"]))
+        self.trace_sqrt = RunningTraceSqrt(
+            self.covariance, target["mean"].dtype, COVARIANCE_EPS, self._rank(int(target["count"]))
+        )
 
     @staticmethod
     def measure(features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums over cells of f, (C,), and of f f^T, (C, C)."""
         x = flat(features, window)
         return Stats({"mean": x.sum(1, dtype=width(x)), "second": gram(x)}, x.shape[1])
+
+    @staticmethod
+    def _rank(cells: int) -> int:
+        """Return the rank of a covariance of so many cells, of which the mean takes one; at least one is asked for."""
+        return max(1, cells - 1)
 
     @staticmethod
     def _gaussian(means: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -275,7 +283,7 @@ class WassersteinLoss:
         means = total.means()
         with torch.no_grad():
             mean, covariance = self._gaussian(means)
-            root, slope = self.trace_sqrt(covariance, total.count)
+            root, slope = self.trace_sqrt(covariance, self._rank(total.count))
             away, channels = mean - self.mean, len(mean)
             traces = covariance.diagonal().sum() + self.covariance.diagonal().sum() - 2 * root
             loss = away.square().mean() + traces / channels

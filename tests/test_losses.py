@@ -151,6 +151,16 @@ def test_wasserstein_in_float32_is_close_to_float64() -> None:
     assert single.score(single.measure(x.float())).item() == pytest.approx(value, rel=1e-4)
 
 
+def test_a_covariance_of_few_cells_is_spanned_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One dimension more than it has would be rounding, which takes a second decomposition."""
+    qr, taken = torch.linalg.qr, []
+    monkeypatch.setattr(torch.linalg, "qr", lambda x: taken.append(tuple(x.shape)) or qr(x))
+    x, style = features(0, 64, 5, 4).float(), features(1, 64, 4, 5).float()
+    loss = WassersteinLoss(blend([WassersteinLoss.measure(style)], [1.0]))
+    loss.score(loss.measure(x))
+    assert taken == [(64, 19)]
+
+
 @pytest.mark.parametrize(("height", "width"), [(9, 13), (1, 5), (1, 1)])
 def test_total_variations_agree_with_the_oracle(height: int, width: int) -> None:
     x = picture(3, height, width)
