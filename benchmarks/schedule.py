@@ -81,25 +81,36 @@ def textbook_trace(content: torch.Tensor, style: torch.Tensor, settings: Setting
     return Trace((loss,), (done.seconds[-1][-1],), sum(steps))
 
 
-def run_kind(word: str) -> str:
-    """Return a run's name. Raises ValueError if there is none of this name, or its precision is unknown."""
-    kind, _, precision = word.partition("/")
-    if kind not in RUNS or (precision and precision not in PRECISIONS):
-        raise ValueError(word)
-    return word
+@dataclass(frozen=True)
+class Run:
+    """A way to paint: its kind, one of `RUNS`, and the precision if one is said."""
+
+    kind: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.precision}" if self.precision else self.kind
+
+    @classmethod
+    def of(cls, word: str) -> Run:
+        """Return the run of a name. Raises ArgumentTypeError if there is none of this name, or its precision is unknown."""
+        kind, _, precision = word.partition("/")
+        if kind not in RUNS or (precision and precision not in PRECISIONS):
+            raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(RUNS)}, alone or as in default/fp32")
+        return cls(kind, precision)
 
 
-def compare(content: Path, style: Path, settings: Settings, runs: Sequence[str]) -> None:
+def compare(content: Path, style: Path, settings: Settings, runs: Sequence[Run]) -> None:
     """Print a row of the table."""
     pictures = [to_tensor(images.load(str(path))) for path in (content, style)]
     (exact,) = networks.load(dataclasses.replace(settings, precision="fp32"), [torch.device("cpu")])
     judge, found = judge_of(*pictures, settings, exact), []
     for run in runs:
-        kind, _, precision = run.partition("/")
-        if kind == "textbook":
+        if run.kind == "textbook":
             found.append(textbook_trace(*pictures, settings, judge))
             continue
-        about = {"iterations": "auto" if kind == "auto" else settings.iterations, "precision": precision or settings.precision}
+        iterations = "auto" if run.kind == "auto" else settings.iterations
+        about = {"iterations": iterations, "precision": run.precision or settings.precision}
         found.append(trace(*pictures, dataclasses.replace(settings, **about), judge))
     first, second = found
     reached = second.reached(first.losses[-1])
@@ -117,7 +128,8 @@ def main() -> None:
     parser.add_argument("--contents", nargs="+", type=Path, required=True)
     parser.add_argument("--styles", nargs="+", type=Path, required=True)
     parser.add_argument("--losses", nargs="+", default=["gram", "wasserstein"])
-    parser.add_argument("--runs", nargs=2, type=run_kind, default=["default", "auto"], metavar=("FIRST", "SECOND"))
+    usual = [Run.of("default"), Run.of("auto")]
+    parser.add_argument("--runs", nargs=2, type=Run.of, default=usual, metavar=("FIRST", "SECOND"))
     parser.add_argument("--end-scale", default="181")
     parser.add_argument("--weights", help="VGG-19's; left out: the built-in network")
     parser.add_argument("--threads", type=int, default=2)

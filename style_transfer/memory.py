@@ -121,7 +121,8 @@ def state_bytes(network: Network, size: Size, settings: Settings, *, regions: in
     process has the whole.
     """
     strides = network.spec.strides
-    pictures = {"adam": 2, "lbfgs": 2 * settings.lbfgs_history + 6, "sgd": 1}[settings.optimizer] + 3
+    working = 3 if settings.optimizer == "lbfgs" else 0
+    pictures = _optimizer_pictures(settings.optimizer, settings.lbfgs_history) + working + 3
     targets = sum(network.spec.channels[layer] / strides[layer] ** 2 for layer in settings.content_layers)
     cover = 4 * (3 + 1) if regions else 0
     guides = 4 * regions * len(settings.statistics) * sum(1 / strides[layer] ** 2 for layer in settings.style_layers)
@@ -131,8 +132,12 @@ def state_bytes(network: Network, size: Size, settings: Settings, *, regions: in
 
 def kept_bytes(size: Size, optimizer: str, history: int = 10) -> int:
     """Return the bytes of a checkpoint at most: the picture, the average, the optimizer's state."""
-    pictures = {"adam": 2, "lbfgs": 2 * history + 3, "sgd": 1}[optimizer] + 2
-    return size[0] * size[1] * 4 * 3 * pictures
+    return size[0] * size[1] * 4 * 3 * (_optimizer_pictures(optimizer, history) + 2)
+
+
+def _optimizer_pictures(optimizer: str, history: int) -> int:
+    """Return how many tensors of the picture's shape an optimizer keeps at most from step to step."""
+    return {"adam": 2, "lbfgs": 2 * history + 3, "sgd": 1}[optimizer]
 
 
 def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]:

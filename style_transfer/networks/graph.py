@@ -18,18 +18,20 @@ from .winograd import Convolution
 
 def mean_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
     """Return the mean of each block; zeros of the padding count, as in Caffe."""
-    if kernel == stride == 2 and padding == 0 and not ceil:
-        return _averages(x, 4, relu)
-    return F.avg_pool2d(_rectified(x, relu), kernel, stride, padding, ceil)
+    return _means(x, kernel, stride, padding, ceil, relu, times=1)
 
 
 def average_pool(
     x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False
 ) -> Tensor:
     """Return twice the mean of each block, which keeps the magnitude of features about the same."""
+    return _means(x, kernel, stride, padding, ceil, relu, times=2)
+
+
+def _means(x: Tensor, kernel: int, stride: int, padding: int, ceil: bool, relu: bool, *, times: int) -> Tensor:
     if kernel == stride == 2 and padding == 0 and not ceil:  # in one pass: all blocks have the same number of cells
-        return _averages(x, 2, relu)
-    return mean_pool(x, kernel, stride, padding, ceil, relu=relu) * 2
+        return _averages(x, 4 // times, relu)
+    return F.avg_pool2d(_rectified(x, relu), kernel, stride, padding, ceil) * times
 
 
 def l2_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
