@@ -10,6 +10,7 @@ at 1024 px before and after. With --ranks, one process and so many processes of 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -30,6 +31,7 @@ def child(argv: list[str]) -> None:
     from style_transfer import images
     from style_transfer.api import to_tensor
     from style_transfer.config import Settings
+    from style_transfer.devices import of_local_rank
     from style_transfer.distributed import joined
     from style_transfer.engine import stylize
     from style_transfer.objective import Evaluation, Objective
@@ -56,7 +58,7 @@ def child(argv: list[str]) -> None:
         tile="off" if limit == "off" else "auto", memory=None if limit in ("off", "auto") else limit, devices=(device,),
     )  # fmt: skip
     pictures = [to_tensor(images.load(path)) for path in (content, style)]
-    with joined(settings.devices) as group:
+    with joined(functools.partial(of_local_rank, settings.devices)) as group:
         for iterate in stylize(pictures[0], pictures[1:], settings, group=group):
             last = iterate
         peak = last.memory if device.startswith("cuda") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

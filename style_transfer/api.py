@@ -44,7 +44,8 @@ class StyleTransfer:
     `devices` are names such as "cuda:0" (the first device that computes right if left out), `pooling` is "average", "max",
     "l2" or "mean" (the network's own if left out), `network` is a name such as "vgg19" or "compact", or "auto" (VGG-19 if it
     can be had), `weights` a local file for it, `preset` the look of another program, such as "neural-style". The network is
-    loaded at the first `stylize`. Raises `SettingsError`, `WeightsError` or `DeviceError`.
+    loaded at the first `stylize`, and again at one with another precision or preprocessing. Raises `SettingsError`,
+    `WeightsError` or `DeviceError`.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class StyleTransfer:
             "sharding": sharding, "split": split}  # fmt: skip
         self._given = {name: value for name, value in given.items() if value is not None}
         self.settings = Settings.from_dict(self._given)
-        self._networks: Sequence[Network] | None = None
+        self._networks: Sequence[Network] = ()
+        self._made: tuple[object, ...] | None = None
         self._last: Iterate | None = None
         self._coloring: Coloring | None = None
 
@@ -103,8 +105,11 @@ class StyleTransfer:
         given = [style_images] if isinstance(style_images, Image.Image) else style_images
         coloring = Coloring(merged, content.pixels, [images.from_pil(style).pixels for style in given], content.alpha)
         pictures = [from_pixels(style) for style in coloring.styles]
-        if self._networks is None:
+        made = merged.precision, merged.preprocessing, merged.lrn, merged.memory is None
+        if made != self._made:
+            self._networks = ()  # two would need their memory twice
             self._networks = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
+            self._made = made
         for iterate in stylize(from_pixels(coloring.content), pictures, merged, networks=self._networks, init=start):
             self._last, self._coloring = iterate, coloring
             if callback is not None:

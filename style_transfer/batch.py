@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from . import images
 from .errors import ImageError, OutputError, SettingsError, near_miss
-from .files import shown
+from .files import is_folder, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,6 +30,10 @@ CELL: Final = 320
 MAX_SHEET: Final = 16000
 
 
+LONGEST: Final = 210
+"""Bytes of the names of content and styles in a file's name: of 255, with room for `_`, .png and .checkpoint.previous.old."""
+
+
 @dataclass(frozen=True)
 class Task:
     """One picture to paint: the content's file, the styles' files, the result's."""
@@ -40,7 +45,14 @@ class Task:
     @property
     def names(self) -> dict[str, Any]:
         """The values of the fields {content} and {style} in names of files."""
-        return {"content": Path(self.content).stem, "style": "+".join(Path(style).stem for style in self.styles)[:120]}
+        content = _cut(Path(self.content).stem, LONGEST - 24)
+        styles = "+".join(Path(style).stem for style in self.styles)
+        return {"content": content, "style": _cut(styles, min(120, LONGEST - len(os.fsencode(content))))}
+
+
+def _cut(text: str, most: int) -> str:
+    """Return the beginning of a name, so many bytes at most."""
+    return text if len(os.fsencode(text)) <= most else os.fsencode(text)[:most].decode(errors="ignore")
 
 
 class _Fields(string.Formatter):
@@ -83,7 +95,7 @@ def pictures(paths: Iterable[str]) -> list[str]:
     """Return files as they are and, for a folder, the pictures in it by name. Raises `ImageError` for a folder without any."""
     found = []
     for path in paths:
-        if not Path(path).is_dir():
+        if not is_folder(path):
             found.append(path)
             continue
         try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -51,7 +52,8 @@ class State:
 
     `tensors` are shaped like the picture, (1, 3, H, W): image, average and what the optimizer has; in a group of processes
     this process's rows of them, `bands[rank]` (one band of all rows for a state that is whole). `numbers` go with them.
-    `halvings` is how often the step size was halved. `identity` says of what run the state is: settings, hashes of the pictures
+    `halvings` is how often the step size was halved. `ended` are scales that ended before their time, each with its last step;
+    the state may be at the end of such a one. `identity` says of what run the state is: settings, hashes of the pictures
     and of the weights; `made` what it was made with, which may differ.
     """
 
@@ -65,6 +67,7 @@ class State:
     limits: Limits
     identity: dict[str, Any]
     made: dict[str, Any]
+    ended: tuple[tuple[int, int], ...] = ()
     bands: tuple[Rows, ...] = field(default=(), compare=False)
 
     def rows(self, group: Group) -> Iterator[tuple[str, Tensor]]:
@@ -300,6 +303,7 @@ def _state(about: Mapping[str, Any], tensors: dict[str, Tensor]) -> State:
         limits=Limits(bool(limits["whole"]), tuple(map(int, limits["areas"])), tuple(map(int, limits["keep"])), limits["side"]),
         identity=identity,
         made=dict(about["made"]),
+        ended=tuple((int(index), int(step)) for index, step in about.get("ended", ())),
         bands=((0, size[0]),),
     )
 
@@ -437,10 +441,17 @@ def settle(found: Found, path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Move the checkpoints of another run out of the way, to PATH.previous, and return that; None if there are none."""
-    kept = None
-    for place in (older(path), path):
+    """Move the checkpoints of another run out of the way and return where the newest is; None if there are none.
+
+    They go to PATH.previous and PATH.previous.old, or, if something is there, to PATH.previous-2, and so on.
+    """
+    if not any(map(os.path.lexists, (path, older(path)))):
+        return None
+    for number in itertools.count(1):
+        kept = path.with_name(f"{path.name}.previous" + (f"-{number}" if number > 1 else ""))
+        if not any(map(os.path.lexists, (kept, older(kept)))):
+            break
+    for place, target in ((older(path), older(kept)), (path, kept)):
         if os.path.lexists(place):
-            kept = path.with_name(path.name + ".previous")
-            place.replace(kept)
+            place.replace(target)
     return kept

@@ -26,7 +26,7 @@ from .errors import (
     exit_code,
     near_miss,
 )
-from .files import same_file, shown
+from .files import is_folder, is_there, same_file, shown
 from .interrupt import Interrupt
 from .observers.console import Bar, JSONLines, Quiet, clock, print_out
 from .observers.history import History
@@ -71,7 +71,7 @@ class Run:
     def __init__(self, argv: Sequence[str]) -> None:
         self.argv = list(argv)
         self.content_path, self.style_paths, self.settings, self.options = parse(argv)
-        self.several = self.options.each is not None or self.options.grid or Path(self.content_path).is_dir()
+        self.several = self.options.each is not None or self.options.grid or is_folder(self.content_path)
         """Whether the command asks for several pictures, even if only one is found."""
         self.interrupt = Interrupt(1.0 if "TORCHELASTIC_RUN_ID" in os.environ else 0.15)
         self.output: Output | None = None
@@ -89,7 +89,7 @@ class Run:
 
         if self.settings.deterministic:
             os.environ.setdefault(*devices.CUBLAS)
-        with distributed.joined(self.settings.devices) as self.group:
+        with distributed.joined(functools.partial(devices.of_local_rank, self.settings.devices)) as self.group:
             try:
                 tasks = self._shared(self._tasks)
                 if self.several:
@@ -119,8 +119,14 @@ class Run:
         return found
 
     def _note(self, remark: str) -> None:
+        """Tell what went wrong without ending the run, on rank 0."""
         if not self.group.rank:
             Quiet().say(shown(f"style_transfer: note: {remark}"))
+
+    def _remark(self, remark: str) -> None:
+        """Tell what is worth knowing, unless the user wants quiet."""
+        if not self.options.quiet:
+            self._note(remark)
 
     # several pictures
 
@@ -195,6 +201,11 @@ class Run:
                     if not self.options.quiet and not self.group.rank:
                         Quiet().say(shown(f"{number} of {len(tasks)}: {task.output}"))
                     code = self._work(job, output, last=last)
+            except KeyboardInterrupt:
+                if self.group.size > 1 or self.interrupt.second:
+                    raise
+                code = self.interrupt.exit_code
+                break
             except (WeightsError, DeviceError, DistributedError):
                 raise
             except StyleTransferError as error:
@@ -206,6 +217,8 @@ class Run:
                     self._note(f"{error}; the run goes on with the next picture")
                 continue
             made[task] = task.output
+            if self.group.broadcast(self.interrupt.asked):  # perhaps when this picture was painted already
+                code = code or self.interrupt.exit_code
             if code:
                 break
         if not self.group.rank:
@@ -263,7 +276,7 @@ class Run:
         regions = self._load_regions(content, styles)
         stages = self._check_sizes(content, styles)
         output.check_room(stages, alpha=content.alpha is not None)
-        weights = None if self.networks else networks.fetch(self.settings, progress=not self.options.quiet, say=self._note)
+        weights = None if self.networks else networks.fetch(self.settings, progress=not self.options.quiet, say=self._remark)
         coloring = Coloring(self.settings, content.pixels, [style.pixels for style in styles], content.alpha)
         output.finish = coloring.finish
         return Job(
@@ -280,13 +293,12 @@ class Run:
 
         def load(path: str, *, alpha: bool = False) -> Picture:
             picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels, alpha=alpha)
-            if not self.options.quiet:
-                for note in picture.notes:
-                    self._note(f"{path}: {note}")
+            for note in picture.notes:
+                self._remark(f"{path}: {note}")
             return picture
 
         init = self.settings.init
-        if init not in INITS and not Path(init).exists():
+        if init not in INITS and not is_there(init):
             raise SettingsError(
                 f"--init {init!r} is neither one of {', '.join(INITS)} nor a picture file{near_miss(init, INITS)}"
             )
@@ -353,17 +365,14 @@ class Run:
         history = History(steps=done)
         self._equip(painting, job, output, history, state)
         complete = state is not None and (state.index, state.step) == (len(job.stages) - 1, job.stages[-1].steps)
-        if self.group.broadcast(None if self.group.rank else complete):
-            if state is not None:
-                painting.save_kept(state, picture_of(state, job.content, job.regions))
-                if keeper is not None and not self.options.keep_checkpoint:
-                    keeper.remove()
-                print_out(output.path)
-            return 0
         if state is not None:
             output.resume(state, job.stages)
-        found = state = None
         try:
+            if self.group.broadcast(None if self.group.rank else complete):
+                if state is not None:
+                    painting.save_kept(state, picture_of(state, job.content, job.regions))
+                return 0
+            found = state = None
             return painting(
                 iterates, lambda state: picture_of(state, job.content, job.regions),
                 lambda: self._watch(job, output, observer, history), began, last=last,
@@ -381,10 +390,10 @@ class Run:
         else:
             chosen, remarks = devices.resolve(self.settings.devices)
             for remark in remarks:
-                self._note(remark)
+                self._remark(remark)
         loaded = networks.place(weights, self.settings, chosen)
         if self.settings.precision == "auto" and loaded[0].precision != "fp32":
-            self._note(f"the network works in {loaded[0].precision} on {chosen[0]}; --precision chooses")
+            self._remark(f"the network works in {loaded[0].precision} on {chosen[0]}; --precision chooses")
         return loaded
 
     def _dry_run(self, job: Job, output: Output, devices: Sequence[str]) -> int:
@@ -428,21 +437,21 @@ class Run:
             return
         if found is None:
             kept = checkpoint.set_aside(output.checkpoint)
-            if kept is not None and not self.options.quiet:
-                self._note(f"an unfinished run was there; its checkpoint is now {kept}, and --checkpoint {kept} --resume goes on")
+            if kept is not None:
+                self._remark(
+                    f"an unfinished run was there; its checkpoint is now {kept}, and --checkpoint {kept} --resume goes on"
+                )
             return
         checkpoint.settle(found, output.checkpoint)
         state = found.state
         height, width = state.size
-        if self.options.quiet:
-            return
         from importlib import metadata
 
-        self._note(f"going on from {output.checkpoint}: {width}x{height}, iteration {state.step}")
+        self._remark(f"going on from {output.checkpoint}: {width}x{height}, iteration {state.step}")
         made = state.made | {"device": device.type, "torch": metadata.version("torch"), "processes": self.group.size}
         changed = [f"{name} {state.made[name]}" for name in made if str(made[name]) not in str(state.made[name])]
         if changed:
-            self._note(f"the checkpoint was made with {', '.join(changed)}; the result can differ in the last digits")
+            self._remark(f"the checkpoint was made with {', '.join(changed)}; the result can differ in the last digits")
 
     def _observer(self, total: int) -> Observer:
         if self.group.rank:
@@ -514,7 +523,7 @@ class Run:
         )  # fmt: skip
         observer.say(f"watch it at {self.page.start()}")
         if self.page.exposed:
-            self._note("the live page can be reached from other machines; whoever has its address can watch and steer the run")
+            self._remark("the live page can be reached from other machines; whoever has its address can watch and steer the run")
         return self.page
 
 
@@ -555,9 +564,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if run is not None and run.output is not None and run.output.saved is not None:
             height, width = run.output.saved
             text += f"; {run.output.path} has the picture at {width}x{height}"
-        elif interrupted:
+        elif interrupted and not (run is not None and run.several):
             text += "; nothing was written"
-        if os.environ.get("RANK", "0") == "0" or isinstance(problem, DistributedError):
+        if os.environ.get("RANK", "0") == "0" or isinstance(problem, DeviceError | DistributedError):
             with contextlib.suppress(OSError, ValueError):
                 print(f"style_transfer: {shown(text)}", file=sys.stderr, flush=True)
         if interrupted and run is not None:

@@ -489,7 +489,7 @@ class Coloring:
         self._original: Pixels | None = None
         self._chroma: Pixels | None = None
         self._lock = threading.Lock()
-        mode, blend = settings.color, settings.blend(len(styles))
+        mode = settings.color
         if mode in ("content", "luminance"):
             self._original = content
         if mode == "luminance":
@@ -499,7 +499,11 @@ class Coloring:
         elif mode == "match-style":
             self.styles = [self._matched(settings, style, [content], [1.0]) for style in styles]
         elif mode == "match-content":
-            self.content = self._matched(settings, content, styles, blend)
+            expanded = settings.expanded(len(styles))  # a style counts once for each of its sizes
+            shares = [0.0] * len(styles)
+            for (style, _), share in zip(expanded, settings.blend(len(expanded)), strict=True):
+                shares[style] += share
+            self.content = self._matched(settings, content, styles, shares)
 
     def _matched(self, settings: Settings, source: Pixels, targets: Sequence[Pixels], weights: Sequence[float]) -> Pixels:
         if settings.color_match == "histogram":

@@ -442,16 +442,16 @@ class Settings:
             return dict(values)
         found = dict(PRESETS[preset].settings)
         network = values.get("network", found["network"])
+        # names that nothing has are told of elsewhere
+        usual, here = (catalog.about(name if name in catalog.NETWORKS else "auto") for name in (found["network"], network))
         if network != found["network"]:
             found.pop("preprocessing", None)
-            if network in catalog.NETWORKS and found.get("style_error") in ("mean", "sum"):
-                usual, here = (catalog.about(name).magnitude for name in (found["network"], network))
-                found["style_factor"] *= (usual / here) ** 2
-        if network in catalog.NETWORKS and catalog.about(network).style_layers != catalog.about(found["network"]).style_layers:
+            if found.get("style_error") in ("mean", "sum"):
+                found["style_factor"] *= (usual.magnitude / here.magnitude) ** 2
+        if here.style_layers != usual.style_layers:
             found.pop("content_layers", None)
             found.pop("style_layers", None)
         if "style_layer_weights" in found:  # all presets weight their layers equally, so others count equally too
-            known_network = network if network in catalog.NETWORKS else "auto"
-            layers = values.get("style_layers") or found.get("style_layers") or catalog.about(known_network).style_layers
+            layers = values.get("style_layers") or found.get("style_layers") or here.style_layers
             found["style_layer_weights"] = (1.0,) * len(layers)
         return found | dict(values)

@@ -163,17 +163,19 @@ def gradient_error(device: torch.device, features: torch.dtype = torch.float32) 
     return float((gradient(device, torch.float32, features) - exact).norm() / exact.norm())
 
 
-def choose_precision(wanted: str, devices: Sequence[torch.device]) -> Precision:
+def choose_precision(wanted: str, devices: Sequence[torch.device], *, large: bool = False) -> Precision:
     """Return the precision that `Settings.precision` asks for on all of `devices`.
 
     `auto` is bfloat16 on GPUs that have it (compute capability 8.0 and later, ROCm, XPU) and on CPUs with instructions for it
-    (AVX512-BF16, AMX), float16 on GPUs of 7.0 and later, if a gradient comes out right in it, and float32 elsewhere. Raises
-    `DeviceError` if a device cannot work in the precision that is named.
+    (AVX512-BF16, AMX), float16 on GPUs of 7.0 and later, if a gradient comes out right in it, and float32 elsewhere. Where
+    gradients are `large`, beyond float16's range, it is not float16. Raises `DeviceError` if a device cannot work in the
+    precision that is named.
     """
     distinct = tuple(dict.fromkeys(devices))
     if wanted == "auto":
         names = {_fast(device) for device in distinct}
-        chosen = PRECISIONS[names.pop() if len(names) == 1 else "fp32"]
+        name = names.pop() if len(names) == 1 else "fp32"
+        chosen = PRECISIONS["fp32" if large and name == "fp16" else name]
         return PRECISIONS["fp32"] if any(_unfit(device, chosen) for device in distinct) else chosen
     chosen = PRECISIONS[wanted]
     for device in distinct:
@@ -188,9 +190,10 @@ def _fast(device: torch.device) -> str:
         return "bf16"
     if device.type != "cuda":
         return "fp32"
-    if torch.cuda.is_bf16_supported(including_emulation=False):
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.hip or capability >= (8, 0):
         return "bf16"
-    return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+    return "fp16" if capability >= (7, 0) else "fp32"
 
 
 def _cpu_multiplies_bfloat16() -> bool:
@@ -232,16 +235,38 @@ def resolve(names: Sequence[str] | None) -> tuple[tuple[torch.device, ...], tupl
         if wrong is None:
             return (torch.device(known[0]),), ()
         return (torch.device("cpu"),), (f"{known[0]} {wrong}; working on the CPU instead; see --doctor",)
-    devices = []
+    devices = _named(names, known)
+    for device in dict.fromkeys(devices):
+        _check(device)
+    return devices, ()
+
+
+def of_local_rank(names: Sequence[str] | None, local_rank: int) -> torch.device:
+    """Return the device of one of several processes by its number on its machine.
+
+    They take turns in `names`; left out, each has the GPU of its number, or the CPU if there are none. Raises as `resolve` does.
+    """
+    known = names or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    device = _named(known, available())[local_rank % len(known)]
+    _check(device)
+    return device
+
+
+def _named(names: Sequence[str], known: Sequence[str]) -> tuple[torch.device, ...]:
+    """Return devices by their names, of which a type is its first. Raises `SettingsError` for one that is not among `known`."""
+    found = []
     for name in names:
         full = name if ":" in name or name == "cpu" else f"{name}:0"
         if full not in known:
             raise SettingsError(f"--devices {name!r} is not there{near_miss(name, known)}; this machine has {', '.join(known)}")
-        devices.append(torch.device(full))
-    for device in dict.fromkeys(devices):
-        if device.type != "cpu" and (wrong := problem(device)) is not None:
-            raise DeviceError(f"--devices {device} {wrong}; take another, such as cpu")
-    return tuple(devices), ()
+        found.append(torch.device(full))
+    return tuple(found)
+
+
+def _check(device: torch.device) -> None:
+    """Raise `DeviceError` if a device's gradients are wrong."""
+    if device.type != "cpu" and (wrong := problem(device)) is not None:
+        raise DeviceError(f"--devices {device} {wrong}; take another, such as cpu")
 
 
 def problem(device: torch.device) -> str | None:

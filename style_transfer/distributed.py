@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from .errors import EXIT_CODES, DistributedError
+from .errors import EXIT_CODES, DistributedError, SettingsError
 from .tiling import share_rows
 
 Rows = tuple[int, int]
@@ -270,12 +271,24 @@ def _standard_output_kept() -> Iterator[None]:
         os.close(kept)
 
 
+def backend_for(places: Sequence[str]) -> str:
+    """Return what carries tensors between processes, each "DEVICE of MACHINE". Raises `SettingsError` if nothing does."""
+    kinds = {place.partition(" ")[0].partition(":")[0] for place in places}
+    if kinds == {"cpu"}:
+        return "gloo"
+    if kinds == {"cuda"} and len(set(places)) == len(places):
+        return "nccl"
+    raise SettingsError(
+        f"--devices: of several processes each needs a CUDA device of its own, or all the CPU; here they have {', '.join(places)}"
+    )
+
+
 @contextmanager
-def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
+def joined(choose: Callable[[int], torch.device]) -> Iterator[Group]:
     """Join the processes that torchrun started, as its variables say; without them, be alone.
 
-    The processes of a machine take turns in `devices`; left out, each works on the GPU of its local rank, or on the CPU if there
-    are none. When a rank falls silent, the others end at once with an exit code and one line on standard error.
+    `choose` returns the device of a local rank. When a rank falls silent, the others end at once with an exit code and one line
+    on standard error. Raises `SettingsError` on all ranks if nothing carries tensors between their devices.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -289,13 +302,12 @@ def joined(devices: Sequence[str] | None = None) -> Iterator[Group]:
         sys.stderr.flush()
         os._exit(EXIT_CODES[DistributedError])  # the main thread waits in a call that nothing interrupts
 
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    known = devices or [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
-    place = torch.device(known[local_rank % len(known)])
+    place = choose(int(os.environ.get("LOCAL_RANK", "0")))
     if place.type == "cuda":
         torch.cuda.set_device(place)
     store, rank, size = next(rendezvous("env://", timeout=MEETING_TIME))
-    backend = "nccl" if place.type == "cuda" else "gloo"
+    store.set(f"place {rank}", f"{place} of {platform.node()}")
+    backend = backend_for([store.get(f"place {other}").decode() for other in range(size)])
     with _standard_output_kept():
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WORKING_TIME)
     quick = store.clone()  # a store whose machine was lost must not keep the pulse waiting

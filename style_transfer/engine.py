@@ -236,6 +236,7 @@ class _Place:
     optimizer: Optimizer
     shop: Workshop
     halvings: int
+    ended: tuple[tuple[int, int], ...]
     start: float
 
     def state(self, step: int) -> State:
@@ -259,6 +260,7 @@ class _Place:
                 "precision": network.precision,
                 "processes": group.size,
             },
+            ended=self.ended,
             bands=self.bands,
         )
 
@@ -315,6 +317,7 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
     network, state = networks[0], begin.pop()
     course, optimizer = Course.of(settings), make_optimizer(settings, group, 0.5**halvings)
     average: Average | None = None
+    ended = () if state is None else state.ended
     size, bands = stages[0].size, group.bands(stages[0].size[0], network.spec.stride)
     for index, stage in enumerate(stages):
         if state is not None and index < state.index:
@@ -337,7 +340,7 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
                 raise CheckpointError(f"the checkpoint is damaged: it has no {error}") from error
             del here
             state = None
-            if done == stage.steps:
+            if done == stage.steps or (index, done) in ended:
                 continue
         elif average is not None:
             resized = functools.partial(regrid, size=before, bands=old, target=size, new=bands, home=home, group=group)
@@ -358,9 +361,10 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
         make = functools.partial(Objective, networks, target, reduced, settings, group=group, size=size, regions=staged)
         objective = shop.attempt(make)
         del target, reduced, make, staged
+        objective.go_on(done)
         average = average or Average(course.avg_decay)
         guard = _Guard(group)
-        place = _Place(work, index, bands, image, average, optimizer, shop, halvings, start)
+        place = _Place(work, index, bands, image, average, optimizer, shop, halvings, ended, start)
         record = settings.cuda_graphs == "auto" and not settings.deterministic  # which waits for numbers in older torch
         take = Step(objective, image, optimizer, average, cover, shop, record=record)
         for step in range(done + 1, stage.steps + 1):
@@ -392,5 +396,6 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
             if guard.failed or (ends and not guard.finite(image, average)):
                 raise _NotFiniteError(f"{size[1]}x{size[0]}, iteration {step} or before")
             if ends:
+                ended = *ended, (index, step)
                 break
         del take, objective  # a recording holds as much memory as a step

@@ -34,6 +34,16 @@ def shown(path: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def is_there(path: str | Path) -> bool:
+    """Say whether there is something under a path that can be looked at; a name that cannot be is none."""
+    return os.path.exists(path)  # noqa: PTH110  (Path.exists raises where one may not look)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Say whether a path leads to a folder that can be looked at."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def same_file(a: Path, b: Path) -> bool:
     """Say whether two paths lead to one file, by name or by a link."""
     try:
@@ -200,10 +210,15 @@ def clean(folder: Path) -> int:
     """Remove the temporary files that runs which died left in a folder; return how many."""
     removed = 0
     for path in folder.glob(TEMPORARY):
-        with contextlib.suppress(OSError), path.open("r+b") as stream:
-            if _lock(stream):
+        with contextlib.suppress(OSError):
+            if fcntl is None:  # what somebody has open cannot be removed, not even by who opens it here
                 path.unlink()
-                removed += 1
+            else:
+                with path.open("r+b") as stream:
+                    if not _lock(stream):
+                        continue
+                    path.unlink()
+            removed += 1
     return removed
 
 

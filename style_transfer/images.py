@@ -522,40 +522,64 @@ def _pillow() -> Iterator[None]:
 
 
 def _decode_pillow(kind: str, stream: BinaryIO, name: str, max_pixels: int) -> _Raw:
+    data = b""
     if kind == "JPEG2000":
         # Pillow reads boxes as long as they claim to be, which allocates that much; memory ends where it ends.
-        stream = io.BytesIO(stream.read())
+        stream = io.BytesIO(data := stream.read())
     with _pillow(), Image.open(stream, formats=[kind]) as image:
         _check_size(image.width, image.height, name, max_pixels)
-        deep = _deep_jpeg2000(stream) if kind == "JPEG2000" else None
+        deep, icc = _jpeg2000(data)
         image.load()
         raw = _from_pillow(image, name)
+        raw.icc = raw.icc or icc
         if kind == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
             # Pillow inverts every CMYK JPEG; only those with Adobe's marker are stored inverted.
             raw.samples = 255 - raw.samples
     if deep is not None:
         raw.samples, raw.white = deep
-        raw.space = "gray" if raw.samples.shape[2] <= 2 else "rgb"
+        raw.space = "gray" if raw.samples.shape[2] <= 2 else "cmyk" if raw.space == "cmyk" else "rgb"
     if kind == "AVIF" and _deep_avif(stream):
         raw.notes.append("AVIF with more than 8 bits per channel is read with 8 bits; use 16-bit PNG or TIFF")
     return raw
 
 
-def _deep_jpeg2000(stream: BinaryIO) -> tuple[Array, float] | None:
-    """Decode a JPEG 2000 file of more than 8 bits, which Pillow would reduce; None for the others."""
+def _jpeg2000(data: bytes) -> tuple[tuple[Array, float] | None, bytes | None]:
+    """Return what Pillow leaves of a JPEG 2000 file: samples of more than 8 bits, with their white, and the ICC profile."""
+    header = next((box for kind, box in _boxes(data) if kind == b"jp2h"), b"")
+    colours = [box for kind, box in _boxes(header) if kind == b"colr"]
+    # a method, 2 or 3 for a profile, a precedence and an approximation, a byte each (ISO 15444-1, I.5.3.3)
+    icc = next((box[3:] for box in colours if box[:1] in (b"\2", b"\3")), None)
+    return _deep_jpeg2000(data, stored=icc is not None), icc
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kinds and contents of the boxes in a JPEG 2000 file, or in one of them, as far as they are whole."""
+    at = 0
+    while at + 8 <= len(data):
+        length, head = int.from_bytes(data[at : at + 4], "big"), 8
+        if length == 1:
+            length, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        end = at + length if length else len(data)
+        if end < at + head or end > len(data):
+            return
+        yield data[at + 4 : at + 8], data[at + head : end]
+        at = end
+
+
+def _deep_jpeg2000(data: bytes, *, stored: bool) -> tuple[Array, float] | None:
+    """Decode a JPEG 2000 file of more than 8 bits, which Pillow would reduce; None for the others.
+
+    With `stored` samples come as they are stored: the decoder gets no profile, which it would apply itself.
+    """
     import imagecodecs
 
-    position = stream.tell()
-    stream.seek(0)
-    data = stream.read()
-    stream.seek(position)
     at = data.find(b"\xff\x4f\xff\x51")
     if at < 0 or at + 43 > len(data):
         return None
     channels, depth = int.from_bytes(data[at + 40 : at + 42], "big"), data[at + 42]
     if depth & 0x80 or not 8 <= depth <= 15 or channels > 4:  # the byte holds bits - 1; 0x80 means signed
         return None
-    samples = np.asarray(imagecodecs.jpeg2k_decode(data))
+    samples = np.asarray(imagecodecs.jpeg2k_decode(data[at:] if stored else data))
     return samples.reshape(*samples.shape[:2], -1), float(2 ** (depth + 1) - 1)
 
 

@@ -30,6 +30,10 @@ COLOURS = 12
 """How many regions a colour-coded mask may have."""
 LEAST_SHARE = 0.002
 """Colours that cover less of a mask are the blurred edges between others."""
+SAME = 0.15
+"""Colours nearer to each other than this, in the channel where they differ most, are one."""
+SHADE, SHADES = 0.07, 0.05
+"""With a larger part of a mask's areas farther from its colours than that, they flow into each other."""
 EMPTY = 1e-6
 
 
@@ -143,7 +147,7 @@ def _coloured(mask: Pixels, style_masks: Sequence[Pixels], styles: int, sizes: S
         theirs = colours(other, f"style mask {style + 1}")
         for colour in parts:
             near = min(theirs, key=lambda other, colour=colour: _far(other, colour))  # type: ignore[misc]
-            if _far(near, colour) < 0.15:
+            if _far(near, colour) < SAME:
                 found.append(Region(parts[colour], style, theirs[near]))
     if not found:
         raise SettingsError("no colour of --content-mask is in a --style-mask; give both the same colours")
@@ -157,22 +161,43 @@ def _far(a: tuple[float, ...], b: tuple[float, ...]) -> float:
 def colours(mask: Pixels, name: str) -> dict[tuple[float, ...], Tensor]:
     """Return a mask's colours and where each is, (1, 1, H, W) of zeros and ones; pixels of rare colours go to the nearest.
 
-    Raises `ImageError` if there are too many.
+    Colours are those of flat areas, not of the edges between them. One nearer than `SAME` to a commoner one counts as that: a
+    JPEG makes several of an area. Raises `ImageError` if there are too many, or shades.
     """
-    steps = np.round(mask * 15).astype(np.int64)
-    codes = steps[..., 0] * 256 + steps[..., 1] * 16 + steps[..., 2]
-    values, counts = np.unique(codes, return_counts=True)
-    common = values[counts >= LEAST_SHARE * codes.size]
-    if not 1 <= len(common) <= COLOURS:
-        raise ImageError(
-            f"{name} has {len(common)} colours; a mask in colours has up to {COLOURS}, each a flat area, and no shades"
-        )
-    centres = np.stack([common // 256, common // 16 % 16, common % 16], 1) / 15
-    nearest = np.abs(mask[:, :, None] - centres).sum(3).argmin(2)
-    return {
-        tuple(float(x) for x in centre): torch.from_numpy((nearest == index).astype(np.float32))[None, None]
-        for index, centre in enumerate(centres)
-    }
+    blocks = np.array_split(mask, max(1, round(mask.shape[0] * mask.shape[1] / 2**20)))  # they take little memory at a time
+    areas = [_flat(block) for block in blocks]
+    counts = np.zeros(16**3, np.int64)
+    for block, flat in zip(blocks, areas, strict=True):
+        steps = np.round(block[flat] * 15).astype(np.int64)
+        counts += np.bincount(steps[:, 0] * 256 + steps[:, 1] * 16 + steps[:, 2], minlength=len(counts))
+    centres: list[tuple[float, ...]] = []
+    for code in np.argsort(-counts, kind="stable")[: np.count_nonzero(counts >= max(1, LEAST_SHARE * counts.sum()))]:
+        colour = tuple(float(level) / 15 for level in (code // 256, code // 16 % 16, code % 16))
+        if all(_far(colour, other) >= SAME for other in centres):
+            centres.append(colour)
+    words = f"a mask in colours has up to {COLOURS}, each a flat area, and no shades"
+    if not 1 <= len(centres) <= COLOURS:
+        raise ImageError(f"{name} has {len(centres)} colours; {words}")
+    nearest, shades = [], 0
+    for block, flat in zip(blocks, areas, strict=True):
+        distances = np.stack([np.abs(block - np.array(centre, np.float32)).max(2) for centre in centres])
+        nearest.append(distances.argmin(0).astype(np.uint8))
+        shades += int(np.count_nonzero(distances.min(0)[flat] > SHADE))
+    if shades > SHADES * counts.sum():
+        raise ImageError(f"{name} has colours that flow into each other; {words}")
+    where = np.concatenate(nearest)
+    return {centre: torch.from_numpy((where == index).astype(np.float32))[None, None] for index, centre in enumerate(centres)}
+
+
+def _flat(pixels: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which pixels (H, W, 3) are like all four neighbours, (H, W)."""
+    found = np.ones(pixels.shape[:2], np.bool_)
+    down, right = (np.abs(np.diff(pixels, axis=axis)).max(2) < SAME / 2 for axis in (0, 1))
+    found[1:] &= down
+    found[:-1] &= down
+    found[:, 1:] &= right
+    found[:, :-1] &= right
+    return found
 
 
 def _gray(mask: Pixels) -> bool:

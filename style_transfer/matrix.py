@@ -115,6 +115,10 @@ class RunningTraceSqrt:
         """Count a value that is found without a call."""
         self._since += 1
 
+    def go_on(self, count: int) -> None:
+        """Do as after so many values: a run that is resumed comes to the same bits."""
+        self._since = (count - 1) % self.PERIOD if count else self.PERIOD
+
     def __call__(self, a: Tensor, rank: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the value for a matrix (C, C) in float64, of at most this rank beside the ridge, and the gradient (C, C)."""
         if not _waits(a):

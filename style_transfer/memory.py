@@ -71,12 +71,34 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch keeps it for the next tensors
         return int(torch.cuda.mem_get_info(device)[0]) + unused
-    free: int = psutil.virtual_memory().available
-    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        with contextlib.suppress(OSError, ValueError):
-            root = Path("/sys/fs/cgroup")
-            free = min(free, int((root / limit).read_text()) - int((root / usage).read_text()))
-    return max(0, free)
+    return max(0, round(min(psutil.virtual_memory().available, left_to_group())))
+
+
+def left_to_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Return the memory that the limits of this process's control group and of those above it leave, infinity without limits.
+
+    `own` names the group, of version 1 or 2, below `root`. Files in memory that nobody has used of late do not count as used.
+    """
+    left = math.inf
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return left
+    for line in lines:
+        if len(line) == 3 and not line[1]:
+            top, names = root, ("memory.max", "memory.current", "inactive_file")
+        elif len(line) == 3 and "memory" in line[1].split(","):
+            top, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = top / line[2].lstrip("/")
+        for place in (top, *(place for place in (group, *group.parents) if top in place.parents)):
+            with contextlib.suppress(OSError, ValueError):
+                limit, usage = (int((place / name).read_text()) for name in names[:2])
+                statistics = (place / "memory.stat").read_text().splitlines()
+                about = dict(line.split(maxsplit=1) for line in statistics if " " in line)
+                left = min(left, limit - usage + int(about.get(names[2], 0)))
+    return left
 
 
 def used_bytes(device: torch.device) -> int:

@@ -271,6 +271,11 @@ class Objective:
         for root in self._roots:
             root.advance()
 
+    def go_on(self, count: int) -> None:
+        """Do as after so many evaluations."""
+        for root in self._roots:
+            root.go_on(count)
+
     def evaluate(self, image: Tensor, limits: Limits | None = None) -> Evaluation:
         """Return the loss of a picture (1, 3, H, W) and write its gradient to `image.grad`. `limits` replace those there are."""
         if limits is not None and limits != self.limits:

@@ -12,7 +12,7 @@ from . import __version__, sources
 from .catalog import describe_networks
 from .config import Option, Settings, check_not_empty, flag_name, option, options_of, validate_fields
 from .errors import EXIT_CODES, SettingsError, near_miss
-from .files import shown
+from .files import is_folder, shown
 from .observers.console import print_out
 from .presets import describe_presets
 
@@ -197,6 +197,6 @@ def parse(argv: Sequence[str]) -> tuple[str, list[str], Settings, Options]:
     own = {name: given.pop(name) for name in options_of(Options) if name in given}
     settings = Settings.from_dict({k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     options = Options(**own)
-    if styles and not options.grid and not any(os.path.isdir(style) for style in styles):  # noqa: PTH112
+    if styles and not options.grid and not any(map(is_folder, styles)):
         settings.blend(len(settings.expanded(len(styles))))
     return content or "", styles, settings, options

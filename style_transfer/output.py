@@ -16,7 +16,7 @@ import torch
 from . import __version__, batch, checkpoint, files, images
 from .config import INITS, Settings
 from .errors import CheckpointError, OutputError, SettingsError
-from .files import same_file
+from .files import is_folder, is_there, same_file
 from .memory import kept_bytes
 from .networks.weights import digest
 
@@ -78,7 +78,7 @@ class Output:
     @property
     def there(self) -> bool:
         """Whether the result is there already: finished, or not made by this program. Says so."""
-        if not self.path.exists() or self.options.overwrite:
+        if not is_there(self.path) or self.options.overwrite:
             return False
         settings: object = None
         finished: object = None
@@ -98,7 +98,7 @@ class Output:
         images.suffix_of(self.path)
         if self.several and not self.options.dry_run:
             batch.make_folder(self.path)
-        folder = self.path.parent.is_dir() or not self.several
+        folder = is_folder(self.path.parent) or not self.several
         if folder:
             images.check_output(self.path)
             files.check_target(self.sidecar)
@@ -120,7 +120,7 @@ class Output:
                 continue
             if self.several and not self.options.dry_run:
                 batch.make_folder(more)
-            if more.parent.is_dir() or not self.several:
+            if is_folder(more.parent) or not self.several:
                 files.check_target(more)
             if any(same_file(more, other) for other in others):
                 raise SettingsError(f"{flag} {more} is also an input or another output; choose another name")
@@ -152,7 +152,7 @@ class Output:
     def check_room(self, stages: Sequence[Stage], *, alpha: bool) -> None:
         """Raise `OutputError` if a file cannot hold the picture at its last size, or the disk has no room for what is written."""
         height, width = size = stages[-1].size
-        if self.path.parent.is_dir() or not self.several:
+        if is_folder(self.path.parent) or not self.several:
             images.check_output(self.path, size, alpha=alpha)
         if self.options.dry_run:
             return
@@ -200,12 +200,19 @@ class Output:
         return json.dumps([given, *(self.recipe.get(name) for name in made_from)], sort_keys=True)
 
     def resume(self, state: State, stages: Sequence[Stage]) -> None:
-        """Count the numbered pictures that were written before a state."""
-        every, self.frames = self.options.save_every, 0
+        """Count the numbered pictures that were written before a state, and note which scales ended before their time."""
+        every, self.frames, ended = self.options.save_every, 0, dict(state.ended)
         for index, stage in enumerate(stages[: state.index + 1]):
-            done = stage.steps if index < state.index else state.step
+            last = ended.get(index, stage.steps)
+            done = last if index < state.index else state.step
             self.frames += done // every if every else 0
-            self.frames += done == stage.steps and not (every and done % every == 0)
+            self.frames += done == last and not (every and done % every == 0)
+        for index, step in state.ended:
+            self.skipped(index, step)
+
+    def skipped(self, index: int, step: int) -> None:
+        """Note in the recipe that a scale ended after a step that is not its last."""
+        self.recipe.setdefault("skipped", []).append({"scale": index + 1, "after": step})
 
     def save(self, pixels: Pixels, size: Size, step: int, steps: int, report: dict[str, Any]) -> dict[str, str]:
         """Write finished pixels with the recipe in them, and the recipe with a report beside them; return what is in the picture.
@@ -214,6 +221,7 @@ class Output:
         """
         recipe = self.recipe | {"width": size[1], "height": size[0], "step": step, "steps": steps}
         inside = {name: value for name, value in recipe.items() if name != "command"}
+        inside["network"] = {name: value for name, value in recipe["network"].items() if name != "note"}  # which has paths
         names = {name: Path(path).name for name in ("weights", "init") if (path := recipe["settings"][name])}
         inside["settings"] = recipe["settings"] | names  # file names, not where they lie on this machine
         about = {"Software": self.recipe["program"], "Recipe": json.dumps(inside)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .observers.web import WebObserver
     from .options import Options
     from .output import Output
+    from .schedule import Size
 
 Iterates = Generator["Iterate", "bool | None", None]
 
@@ -140,7 +142,7 @@ class Painting:
         self.skip = self.group.skipped and not iterate.ends_scale
         if self.skip:
             self.group.skip = self.group.skipped = False
-            self.output.recipe.setdefault("skipped", []).append({"scale": iterate.index + 1, "after": iterate.step})
+            self.output.skipped(iterate.index, iterate.step)
         if self.page is not None and self.skip:
             self.page.skipped(last=iterate.index == len(iterate.stages) - 1)
         elif self.page is not None and iterate.ends_scale:
@@ -188,15 +190,9 @@ class Painting:
         self.observer.close()
         if self.group.rank:
             return code
-        height, width = iterate.size
-        if isinstance(self.observer, JSONLines):
-            more = {"animation": self.output.animation, "report": self.output.report}
-            self.observer.emit({"event": "done", "output": str(self.output.path), "width": width, "height": height,
-                                "interrupted": not iterate.ends_run,
-                                **{name: str(path) for name, path in more.items() if path is not None}})  # fmt: skip
-        else:
-            print_out(self.output.path)
+        self._tell_done(iterate.size, interrupted=not iterate.ends_run)
         if not iterate.ends_run:
+            height, width = iterate.size
             self.observer.say(
                 f"style_transfer: {'stopped' if code else 'finished'} at {width}x{height}, iteration {iterate.step} of "
                 f"{iterate.steps}; the picture so far is in {shown(self.output.path)}"
@@ -205,6 +201,16 @@ class Painting:
         if failure is not None:
             raise failure
         return code
+
+    def _tell_done(self, size: Size, *, interrupted: bool) -> None:
+        """Say on standard output where the picture is."""
+        if not isinstance(self.observer, JSONLines):
+            print_out(self.output.path)
+            return
+        more = {"animation": self.output.animation, "report": self.output.report}
+        written = {name: str(path) for name, path in more.items() if path is not None}
+        about = {"output": str(self.output.path), "width": size[1], "height": size[0], "interrupted": interrupted}
+        self.observer.emit({"event": "done"} | about | written)
 
     def _save_more(self, iterate: Iterate | None, code: int) -> OutputError | None:
         """Write the animation and the report after the picture; return what went wrong. In a group all call it."""
@@ -232,7 +238,7 @@ class Painting:
         return failure
 
     def save_kept(self, state: State, picture: torch.Tensor) -> None:
-        """Write picture, animation and report of a run that was complete when it went on. Raises `OutputError`."""
+        """End a run that was complete when it went on: write picture, animation and report, and say so. Raises `OutputError`."""
         try:
             self.save_state(state, picture, finished=True)
             if self.animation is not None:
@@ -243,6 +249,10 @@ class Painting:
                 self.animation.close()
         if failure is not None:
             raise failure
+        if self.keeper is not None and not self.options.keep_checkpoint:
+            self.keeper.remove()
+        self.observer.close()
+        self._tell_done(state.size, interrupted=False)
 
     def _save_failed(self, error: StyleTransferError) -> None:
         """Write what there is of the animation and the report of a run that failed."""
@@ -284,7 +294,10 @@ class Painting:
         if self.keeper is None:
             return
         if iterate.finite():
-            self.keeper.keep(iterate.state(), self.group, self._room(iterate))
+            state = iterate.state()
+            if self.skip and iterate.index < len(iterate.stages) - 1:  # the last scale can be gone on with
+                state = dataclasses.replace(state, ended=(*state.ended, (iterate.index, iterate.step)))
+            self.keeper.keep(state, self.group, self._room(iterate))
             if self.animation is not None:
                 self.animation.store()
         self._tell_problem(self.keeper)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from .config import Option, options_of
 from .errors import SettingsError, near_miss
+from .files import is_there
 
 PREFIX: Final = "STYLE_TRANSFER_"
 MAX_BYTES: Final = 1 << 20
@@ -72,7 +73,7 @@ def from_file(known: Known, path: str) -> dict[str, Any]:
     shown = f"--config {path}"
     try:
         if not Path(path).is_file():
-            raise SettingsError(f"{shown}: is not a file" if Path(path).exists() else f"{shown}: no such file")
+            raise SettingsError(f"{shown}: is not a file" if is_there(path) else f"{shown}: no such file")
         with Path(path).open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,14 @@ def made(folder: str = "out") -> list[str]:
 
 def planned(contents: list[str], styles: list[str], output: str, *, grid: bool = False) -> list[str]:
     return [str(task.output) for task in batch.plan(contents, styles, output, default="out.png", grid=grid)]
+
+
+def test_long_names_are_cut_to_what_a_file_can_be_called() -> None:
+    for long in ("x" * 240, "\u753b" * 80, "\u753b" * 79 + "xyz"):
+        for content, style in ((long, "s"), ("a", long), (long, long)):
+            (name,) = planned([f"p/{content}.png"], [f"{style}.png"], "o", grid=True)
+            assert len(os.fsencode(Path(name).name)) <= 255 - len(".checkpoint.previous.old")
+            assert "\ufffd" not in name and name.encode()
 
 
 def test_results_are_named_after_their_pictures() -> None:
@@ -168,6 +177,33 @@ def test_ctrl_c_ends_the_batch_after_writing_the_picture(
     assert cli.main(["photos", "s.png", *SMALL]) == 130
     assert "1 painted, 1 not begun" in capsys.readouterr().err
     assert made() == ["a.png"] and not json.loads(Path("out/a.png.json").read_text())["finished"]
+
+
+def test_ctrl_c_when_a_picture_is_done_already_or_is_read_ends_the_batch_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from style_transfer.painting import Painting
+
+    assert cli.main(["photos", "s.png", *SMALL, "--quiet"]) == 0
+    there = Path("out/b.png").read_bytes()
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        write = Painting._write_last
+        patch.setattr(Painting, "_write_last", lambda self, it: os.kill(os.getpid(), signal.SIGINT) or write(self, it))
+        assert cli.main(["photos", "s.png", *SMALL, "--overwrite", "-r", "1"]) == 130
+    assert "1 painted, 1 not begun" in capsys.readouterr().err
+    assert Path("out/b.png").read_bytes() == there and json.loads(Path("out/a.png.json").read_text())["finished"]
+    load = images.load
+
+    def interrupted(path: str, **about: Any) -> Any:
+        if path.endswith("b.jpg"):
+            raise KeyboardInterrupt
+        return load(path, **about)
+
+    monkeypatch.setattr(images, "load", interrupted)
+    assert cli.main(["photos", "s.png", *SMALL, "--overwrite", "-r", "2"]) == 130
+    assert "1 painted, 1 not begun" in capsys.readouterr().err
+    assert Path("out/b.png").read_bytes() == there
 
 
 def test_a_batch_that_was_cut_short_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -96,6 +97,26 @@ def test_resuming_five_times_gives_the_straight_run(tmp_path: Path, make_network
         checkpoint.save(tmp_path / "c", iterate.state().whole(LOCAL))
         state = checkpoint.load(tmp_path / "c")
     assert same(found, run(network, settings))
+
+
+def test_a_scale_that_was_ended_stays_so(tmp_path: Path, make_network: MakeNetwork) -> None:
+    settings, network = Settings(**SHORT), make_network()
+    straight, states = [], []
+    iterates = engine.stylize(CONTENT, [STYLE], settings, networks=[network])
+    ends: bool | None = None
+    with contextlib.suppress(StopIteration):
+        while True:
+            iterate = iterates.send(ends)
+            straight.append((float(iterate.loss), iterate.image()))
+            states.append(iterate.state().whole(LOCAL))
+            ends = (iterate.index, iterate.step) == (0, 3)
+    assert len(straight) == 3 + 13 and [state.ended for state in states] == [()] * 3 + [((0, 3),)] * 13
+    states[2] = dataclasses.replace(states[2], ended=((0, 3),))  # as it is kept at the end of that scale
+    for done in (3, 4, 10):
+        checkpoint.save(tmp_path / "c", states[done - 1])
+        kept = checkpoint.load(tmp_path / "c")
+        assert kept.ended == ((0, 3),)
+        assert same(run(network, settings, resume=kept), straight[done:])
 
 
 def test_a_state_of_a_complete_run_has_nothing_left_to_do(make_network: MakeNetwork) -> None:
@@ -357,9 +378,13 @@ def test_checkpoints_of_another_run_are_set_aside(state: State, tmp_path: Path) 
     checkpoint.save(path, state, number=1)
     checkpoint.save(path, state, number=2)
     kept = checkpoint.set_aside(path)
-    assert kept is not None and [p.name for p in tmp_path.iterdir()] == ["c.previous"]
+    assert kept is not None and sorted(p.name for p in tmp_path.iterdir()) == ["c.previous", "c.previous.old"]
+    kept.write_bytes(kept.read_bytes()[:-1])
     found = newest(kept)
-    assert found is not None and found.number == 2
+    assert found is not None and found.number == 1
+    checkpoint.save(path, state, number=1)
+    again = checkpoint.set_aside(path)
+    assert again is not None and again.name == "c.previous-2" and kept.exists()  # nothing is lost
 
 
 # -------------------------------------------------------------------------------------------------------- not finite

@@ -69,6 +69,7 @@ def test_without_a_network_the_built_in_one_works_and_says_so(
     assert recipe["network"]["name"] == "compact"
     assert recipe["network"]["weights"].startswith("built-in sha256:")
     assert note.endswith(recipe["network"]["note"])
+    assert str(place) not in images.read_metadata("o.png")["Recipe"]  # which goes where the picture goes
     fails([*argv, "--network", "vgg19"], 4, capsys, "could not be fetched", "Name or service not known")
     assert cli.main([*argv, "--network", "compact"]) == 0
     assert "note" not in capsys.readouterr().err
@@ -141,7 +142,17 @@ def test_the_recipe_makes_the_same_picture_again(place: Path) -> None:
     assert np.array_equal(images.quantize(images.load("a.tif").pixels, np.uint16), again)
 
 
-def test_quiet_prints_the_path_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_the_path_alone(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from style_transfer import devices
+
+    assert cli.main(command("--quiet")) == 0
+    assert capsys.readouterr() == ("out.png\n", "")
+    monkeypatch.setattr(devices, "_fast", lambda device: "bf16")
+    monkeypatch.setattr(devices, "available", lambda: ("cuda:0", "cpu"))
+    monkeypatch.setattr(devices, "problem", lambda device: "is broken")
+    assert cli.main(command()) == 0
+    noisy = capsys.readouterr().err
+    assert "works in bf16 on cpu" in noisy and "cuda:0 is broken" in noisy
     assert cli.main(command("--quiet")) == 0
     assert capsys.readouterr() == ("out.png\n", "")
 
@@ -405,6 +416,15 @@ def test_the_live_page_steers_the_run(place: Path, monkeypatch: pytest.MonkeyPat
     out, err = capsys.readouterr()
     assert out == "o.png\n" and "finished at 46x37" in err
 
+    def end(base: str, opener: urllib.request.OpenerDirector) -> None:
+        page_state(base, opener, lambda state: state.get("step", 0) > recipe["step"])
+        said.append(press(base, opener, "finish"))
+
+    thread = watch(monkeypatch, end)
+    assert cli.main([*argv, "--resume"]) == 0
+    thread.join()
+    assert json.loads((place / "o.png.json").read_text())["skipped"] == recipe["skipped"]
+
 
 def test_a_page_for_other_machines_comes_with_a_warning(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(command("--web", "--port", "0", "--host", "0.0.0.0")) == 0
@@ -454,6 +474,13 @@ def test_the_python_api(place: Path) -> None:
     assert st.get_image_tensor().shape == (3, 37, 46)
     assert abs(np.asarray(result) / 255 - st.get_image("np_uint16") / 65535).max() < 0.5 / 255 + 1e-6
     st.stylize(content, [style], init=style, **about)
+    network = st._networks[0]
+    precisions = []
+    for more in ({"precision": "fp32"}, {"precision": "fp32", "end_scale": 40}, {"precision": "bf16"}):
+        st.stylize(content, [style], **about | more)
+        precisions.append((st._networks[0] is network, st._networks[0].precision))
+        network = st._networks[0]
+    assert precisions == [(False, "fp32"), (True, "fp32"), (False, "bf16")]
     for wrong in ({"iterations": 0}, {"pooling": "max"}, {"contentweight": 1}, {"init": "file.png"}):
         with pytest.raises(SettingsError):
             st.stylize(content, [style], **wrong)

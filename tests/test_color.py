@@ -397,3 +397,14 @@ def test_alpha_through_the_python_api(place: Path) -> None:
     made = st.stylize(Image.open("alpha.png"), Image.open("style.png"), alpha="keep", **about)
     assert made.mode == "RGBA" and st.get_image("np_uint16").shape == (26, 32, 4)
     assert st.stylize(Image.open("alpha.png"), Image.open("style.png"), **about).mode == "RGB"
+
+
+def test_a_style_of_several_sizes_counts_as_much_as_all_of_them() -> None:
+    rng = np.random.default_rng(3)
+    content, *styles = (rng.random((12, 10, 3), dtype=np.float32) * scale for scale in (1.0, 0.4, 0.7))
+    about: dict[str, Any] = {"color": "match-content", "style_scale": (1, 2)}
+    weights = tuple(3.0 if style == 0 else 1.0 for style, _ in Settings(**about).expanded(2))
+    several = color.Coloring(Settings(**about, style_weights=weights), content, styles)
+    single = color.Coloring(Settings(color="match-content", style_weights=(3, 1)), content, styles)
+    equal = color.Coloring(Settings(**about), content, styles)
+    assert np.allclose(several.content, single.content) and not np.allclose(several.content, equal.content)

@@ -18,8 +18,9 @@ import torch.distributed as dist
 from PIL import Image
 from safetensors.torch import save_file
 
-from style_transfer import images
-from style_transfer.distributed import Group, Pulse, overlap
+from style_transfer import devices, images
+from style_transfer.distributed import Group, Pulse, backend_for, overlap
+from style_transfer.errors import SettingsError
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -40,7 +41,7 @@ CASES = [
     dict(init="uniform", tile="48", style_weights=(1.0, 3.0)),
 ]
 found = []
-with joined() as group:
+with joined(lambda _: torch.device("cpu")) as group:
     for case in CASES:
         settings = Settings(min_scale=72, end_scale="144", initial_iterations=3, iterations=2, **case)
         network = Network(conftest.TINY, conftest.tiny_weights(), pooling=settings.pooling, dtype=torch.float64)
@@ -88,7 +89,7 @@ from style_transfer.engine import stylize
 from style_transfer.networks.graph import Network
 
 found = []
-with joined() as group:
+with joined(lambda _: torch.device("cpu")) as group:
     network = Network(conftest.TINY, conftest.tiny_weights(), dtype=torch.float32)
     content, style = conftest.picture(1, 144, 101, torch.float32), conftest.picture(2, 80, 70, torch.float32)
     for about in (dict(), dict(optimizer="lbfgs")):
@@ -201,6 +202,30 @@ def test_the_program_under_torchrun_writes_one_picture(place: Path) -> None:
     assert images.load(place / "o.png").pixels.shape == (73, 91, 3)
     report = json.loads((place / "o.png.json").read_text())
     assert report["finished"] and report["devices"] == ["cpu", "cpu"]
+
+
+def test_processes_take_turns_in_devices_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert devices.of_local_rank(None, 3) == devices.of_local_rank(["cpu"], 3) == torch.device("cpu")
+    monkeypatch.setattr(devices, "available", lambda: ("cuda:0", "cuda:1", "cpu"))
+    monkeypatch.setattr(devices, "problem", lambda device: None)
+    assert [str(devices.of_local_rank(["cuda:1", "cuda"], rank)) for rank in range(3)] == ["cuda:1", "cuda:0", "cuda:1"]
+    with pytest.raises(SettingsError, match="'cuda:9' is not there"):
+        devices.of_local_rank(["cuda:9", "cpu"], 0)
+
+
+def test_what_carries_tensors_between_processes() -> None:
+    assert backend_for(["cpu of a", "cpu of a", "cpu of b"]) == "gloo"
+    assert backend_for(["cuda:0 of a", "cuda:1 of a", "cuda:0 of b"]) == "nccl"
+    for places in (["cuda:0 of a", "cuda:0 of a"], ["cuda:0 of a", "cpu of a"], ["xpu:0 of a", "xpu:1 of a"]):
+        with pytest.raises(SettingsError, match="needs a CUDA device of its own, or all the CPU; here they have .*of a"):
+            backend_for(places)
+
+
+def test_a_device_that_is_not_there_ends_all_with_one_line(place: Path) -> None:
+    done = launch(place, 2, "--devices", "cpu", "tpu:9")
+    assert done.returncode != 0
+    assert done.stderr.count("style_transfer: --devices 'tpu:9' is not there") == 1
+    assert "Traceback" not in done.stderr.split("torch/distributed")[0]
 
 
 def test_an_error_of_rank_0_ends_all_with_one_line(place: Path) -> None:

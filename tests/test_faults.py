@@ -206,6 +206,11 @@ def test_keeping_the_checkpoint_of_a_complete_run(place: Path, capsys: pytest.Ca
     Path("o.png").unlink()
     assert cli.main(command("--keep-checkpoint", "--checkpoint", "kept", "--resume")) == 0
     assert np.array_equal(pixels(), expected) and Path("kept").exists()
+    capsys.readouterr()
+    assert cli.main(command("--keep-checkpoint", "--checkpoint", "kept", "--resume", "--json")) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    about = {"output": "o.png", "width": 46, "height": 37, "interrupted": False}
+    assert json.loads(line) == {"event": "done"} | about
     assert cli.main(command("--checkpoint", "off")) == 0
     assert not Path("o.png.checkpoint").exists()
 

@@ -432,6 +432,23 @@ def test_profile_in_jpeg_webp_and_pil(tmp_path: Path) -> None:
     close(images.from_pil(image).pixels[8, 8], expected, 1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("method", [2, 3])
+def test_a_profile_in_jpeg_2000(dtype: Any, method: int, tmp_path: Path) -> None:
+    profile = rgb_profile(ADOBE_TO_D50, 563 / 256)
+    samples = (noise(33, 21) if dtype is np.uint8 else noise(33, 21).astype(np.uint16) * 257).astype(dtype)
+    data = bytes(imagecodecs.jpeg2k_encode(samples, reversible=True, level=0, codecformat="jp2"))
+    at = data.index(b"colr") - 4
+    length, whole = int.from_bytes(data[at : at + 4], "big"), data.index(b"jp2h") - 4
+    colour = (11 + len(profile)).to_bytes(4, "big") + b"colr" + bytes([method, 0, 0]) + profile
+    header = int.from_bytes(data[whole : whole + 4], "big") - length + len(colour)
+    data = data[:whole] + header.to_bytes(4, "big") + data[whole + 4 : at] + colour + data[at + length :]
+    expected = images.load(put(tmp_path / "a.png", png(samples, iccp(profile)))).pixels
+    plain = images.load(put(tmp_path / "b.png", png(samples))).pixels
+    close(images.load(put(tmp_path / "a.jp2", data)).pixels, expected, 1e-6)
+    assert abs(expected - plain).max() > 0.05
+
+
 def test_gray_profile(tmp_path: Path) -> None:
     profile = icc(b"GRAY", {b"kTRC": gamma_tag(1.8)})
     samples = np.rint(RAMP * 65535).astype(np.uint16)[None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from conftest import picture, tiny_weights
 from PIL import Image
 from torch import Tensor
 
-from style_transfer import cli
+from style_transfer import cli, images
 from style_transfer.checkpoint import State
 from style_transfer.config import Settings
 from style_transfer.distributed import LOCAL
@@ -163,6 +164,41 @@ def test_colours_are_paired_wherever_they_are() -> None:
     assert shares == pytest.approx([0.375, 0.375], abs=0.001)
     assert sorted(float(region.mask.mean()) for region in found if region.mask is not None) == pytest.approx([1 / 3, 2 / 3])
     assert len(colours(content, "x")) == 3
+
+
+@pytest.mark.parametrize("quality", [75, 90, 95])
+@pytest.mark.parametrize(
+    "flat",
+    [((128, 0, 0), (0, 128, 0), (0, 0, 128)), ((128, 128, 128), (255, 0, 0), (0, 0, 0)), ((255, 0, 0), (0, 255, 0), (0, 0, 255))],
+)
+def test_a_jpeg_of_flat_colours_has_no_more_of_them(flat: tuple[tuple[int, ...], ...], quality: int, tmp_path: Path) -> None:
+    mask = np.zeros((120, 160, 3), np.uint8)
+    for index, colour in enumerate(flat):
+        mask[:, 55 * index : 55 * (index + 1)] = colour
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=quality)
+    found = colours(images.load(tmp_path / "m.jpg").pixels, "x")
+    assert len(found) == 3
+    for colour, part in found.items():
+        near = np.abs(mask / 255 - np.array(colour)).max(2) < 0.15
+        assert np.mean((part[0, 0].numpy() > 0) == near) > 0.99
+
+
+def test_shades_are_no_colours() -> None:
+    shaded = np.zeros((60, 200, 3), np.float32)
+    shaded[..., 0] = np.linspace(0, 1, 200)
+    with pytest.raises(ImageError, match="x has colours that flow into each other; a mask in colours has up to 12"):
+        colours(shaded, "x")
+
+
+def test_large_colour_masks_take_little_memory() -> None:
+    mask = np.zeros((1500, 2000, 3), np.float32)
+    mask[:, 500:, 0] = mask[:, 1000:, 1] = mask[:, 1500:, 2] = 1
+    tracemalloc.start()
+    found = colours(mask, "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [float(part.mean()) for part in found.values()] == [0.25] * 4
+    assert peak < 40 * mask[..., 0].size  # the four parts are 16 bytes a pixel
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,25 @@ def test_a_run_of_matrices_is_decomposed_first_and_now_and_then(monkeypatch: pyt
     assert calls == ["decomposed", "decomposed", "decomposed", "iterated"]
 
 
+def test_a_run_of_matrices_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    from style_transfer import matrix
+
+    monkeypatch.setattr(matrix, "_waits", lambda a: True)
+    monkeypatch.setattr(RunningTraceSqrt, "PERIOD", 5)
+    a, root = covariances(12, 40, seed=1)
+
+    def values(first: int) -> list[float]:
+        running = RunningTraceSqrt(root @ root)
+        running.go_on(first)
+        return [float(running(a * k)[0]) for k in range(first + 1, 20)]
+
+    straight = values(0)
+    for first in (1, 4, 5, 6, 12):
+        assert values(first) == straight[first:]
+    monkeypatch.setattr(RunningTraceSqrt, "go_on", lambda self, count: None)
+    assert values(6) != straight[6:]
+
+
 @pytest.mark.parametrize(("n", "rank", "other"), [(64, 20, 15), (96, 40, 30), (40, 1, 1), (40, 5, 27), (33, 26, 0)])
 @pytest.mark.parametrize("spread", [0.1, 3.0])
 def test_few_cells_are_decomposed_in_what_they_span(n: int, rank: int, other: int, spread: float) -> None:

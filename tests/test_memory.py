@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,6 +38,32 @@ def run(network: Network, **about: object) -> list[iterate.Iterate]:
     settings = Settings(min_scale=90, end_scale="128", initial_iterations=3, iterations=3, **about)  # type: ignore[arg-type]
     content, style = picture(1, 96, 128, network.dtype), picture(2, 80, 100, network.dtype)
     return list(engine.stylize(content, [style], settings, networks=[network]))
+
+
+def groups(root: Path, limits: dict[str, tuple[str, int, int]], names: tuple[str, str, str]) -> None:
+    """Make the files of control groups below `root`, each with a limit, what is used, and how much of that is idle cache."""
+    for group, (limit, used, idle) in limits.items():
+        (root / group).mkdir(parents=True, exist_ok=True)
+        about = f"anon 5\n{names[2]} {idle}\nactive_file 7\n"
+        for name, text in (*zip(names[:2], (limit, str(used)), strict=True), ("memory.stat", about)):
+            (root / group / name).write_text(text + "\n")
+
+
+def test_what_a_container_leaves_is_its_limit_less_what_is_not_idle_cache(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    assert memory.left_to_group(tmp_path, own) == math.inf
+    second = ("memory.max", "memory.current", "inactive_file")
+    groups(tmp_path, {"": ("max", 900, 0), "job": ("1000", 800, 300), "job/step": ("max", 700, 200)}, second)
+    for path, left in (("/job/step", 500), ("/job", 500), ("/", math.inf), ("/other/job", math.inf), ("/../x", math.inf)):
+        own.write_text(f"0::{path}\n")
+        assert memory.left_to_group(tmp_path, own) == left, path
+    groups(tmp_path, {"": ("600", 550, 30)}, second)
+    own.write_text("0::/job/step\n")
+    assert memory.left_to_group(tmp_path, own) == 80
+    first = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    groups(tmp_path / "v1" / "memory", {"": (str(2**63 - 4096), 900, 0), "docker": ("1000", 800, 150)}, first)
+    own.write_text("4:cpu,cpuacct:/docker\n7:hugetlb,memory:/docker\n")
+    assert memory.left_to_group(tmp_path / "v1", own) == 350
 
 
 def test_state_is_at_most_100_bytes_a_pixel_for_vgg19() -> None:

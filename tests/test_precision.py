@@ -16,7 +16,8 @@ from style_transfer.config import Settings
 from style_transfer.engine import stylize
 from style_transfer.errors import DeviceError
 from style_transfer.losses import GramLoss, Stats, gram
-from style_transfer.networks.graph import Network, halved_weight, in_halves
+from style_transfer.networks import load
+from style_transfer.networks.graph import POOLINGS, Network, halved_weight, in_halves
 from style_transfer.objective import Objective
 from style_transfer.sweep import UNLIMITED, Limits, Sweep
 from style_transfer.tiling import Window
@@ -156,6 +157,30 @@ def test_a_precision_that_a_device_has_not_or_gets_wrong_is_refused(monkeypatch:
         assert devices.choose_precision("auto", [CPU]).name == "fp32"
     finally:
         devices._unfit.cache_clear()
+
+
+def test_each_gpu_is_asked_for_itself_and_large_gradients_get_no_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = torch.device("cuda", 0), torch.device("cuda", 1)
+    capabilities = {new: (8, 0), old: (7, 5)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+    monkeypatch.setattr(devices, "_unfit", lambda device, precision: None)
+    assert devices.choose_precision("auto", [old]).name == "fp16"
+    assert devices.choose_precision("auto", [new, old]).name == "fp32"
+    for large in (False, True):
+        assert devices.choose_precision("auto", [new], large=large).name == "bf16"
+    assert devices.choose_precision("auto", [old], large=True).name == "fp32"
+
+
+@pytest.mark.parametrize(("preset", "expected"), [("style-transfer-pytorch", "fp16"), ("fzliu", "fp32"), ("neuralart", "fp32")])
+def test_presets_with_sums_of_squares_do_not_work_in_float16_by_themselves(
+    preset: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_fast", lambda device: "fp16")
+    assert load(Settings(preset=preset, network="compact"), [CPU])[0].precision == expected
+
+
+def test_l2_pooling_in_float16_squares_what_float16_cannot() -> None:
+    assert POOLINGS["l2"](torch.full((1, 1, 2, 2), 300.0, dtype=torch.float16)).item() == pytest.approx(0.78 * 600, rel=1e-3)
 
 
 def test_auto_takes_what_the_device_is_fast_at(monkeypatch: pytest.MonkeyPatch) -> None:

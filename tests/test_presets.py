@@ -158,6 +158,9 @@ def test_flags_come_after_the_preset_and_networks_bring_their_own_layers() -> No
     usual = Settings(preset="neural-style", network="vgg19").style_factor  # activations are so much smaller there
     assert usual == pytest.approx(500 * (256 * 0.226) ** 2)
     assert Settings(preset="neural-style", network="vgg19", style_factor=7).style_factor == 7
+    for preset in ("neural-style", "neuralart-inception"):
+        named, found = (Settings(preset=preset, network=network).as_dict() for network in ("vgg19", "auto"))
+        assert found == named | {"network": "auto"}
     assert Settings(preset="neuralart-inception", network="vgg19").style_factor == 2e9  # errors without a scale
     with pytest.raises(SettingsError, match="--preset 'neuralstyle' is not one of .* \\(did you mean 'neural-style'\\?\\)"):
         Settings(preset="neuralstyle")

@@ -210,16 +210,22 @@ def test_times_and_memory_by_scale(place: Path) -> None:
 
 
 def test_settings_that_differ_are_told_and_all_are_there(place: Path) -> None:
-    page = write(place, network="compact", content_weight=0.5, weights="/home/x/w.safetensors", normalize_gradients=True)
+    page = write(place, network="compact", content_weight=0.123456789, weights="/home/x/w.safetensors", normalize_gradients=True)
     rows = [row for row in page.rows if len(row) == 3 and row[0].startswith("--")]
-    assert [row for row in rows if row[0] == "--content-weight"] == [["--content-weight", "0.5", "0.015"]]
+    assert [row for row in rows if row[0] == "--content-weight"] == [["--content-weight", "0.123457", "0.015"]]
     assert ["--weights", "w.safetensors", "none"] in rows
     assert {row[0] for row in rows} == {"--network", "--content-weight", "--weights", "--normalize-gradients"}
     assert {row[0] for row in page.rows if len(row) == 2 and row[0].startswith("--")} >= {"--pooling", "--alpha", "--network"}
     assert page.all("details")
     command = shlex.split(next(text for text in page.texts if text.startswith("style_transfer '")))
-    settings = "--content-weight 0.5 --normalize-gradients --network compact --weights w.safetensors"
+    settings = "--content-weight 0.123456789 --normalize-gradients --network compact --weights w.safetensors"
     assert command[2:] == ["s.png", *settings.split()]
+
+
+def test_the_command_names_masks_and_the_proof(place: Path) -> None:
+    more = {"style_masks": [{"name": "m.png"}], "proof": {"name": "p.icc"}}
+    made = Report(place / "r.html", recipe() | more, [], History())
+    assert shlex.split(made._command())[3:] == ["--style-mask", "m.png", "--proof", "p.icc"]
 
 
 def test_with_defaults_nothing_differs(place: Path) -> None:

@@ -102,7 +102,8 @@ def place(weights: Weights, settings: Settings, devices: Sequence[torch.device])
     from ..devices import choose_precision
     from .graph import Network
 
-    precision = choose_precision(settings.precision, devices)
+    sums = "sum" in (settings.content_error, settings.style_error) or settings.gram_norm.startswith("raw")
+    precision = choose_precision(settings.precision, devices, large=sums)
     groups = [devices] if settings.sharding == "layers" else [[device] for device in devices]
     return tuple(
         Network(

@@ -36,8 +36,10 @@ def _means(x: Tensor, kernel: int, stride: int, padding: int, ceil: bool, relu: 
 
 def l2_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
     """Return 0.78 times the L2 norm of each block; its gradient is zero where the block is all zero."""
-    squares = F.avg_pool2d(_rectified(x, relu).square(), kernel, stride, padding, ceil, divisor_override=1)
-    return squares.clamp_min(torch.finfo(x.dtype).tiny).sqrt() * 0.78
+    x = _rectified(x, relu)
+    wide = x.float() if x.dtype == torch.float16 else x  # 256 squared is infinite there
+    squares = F.avg_pool2d(wide.square(), kernel, stride, padding, ceil, divisor_override=1)
+    return (squares.clamp_min(torch.finfo(x.dtype).tiny).sqrt() * 0.78).to(x.dtype)
 
 
 def max_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
@@ -50,9 +52,13 @@ def _rectified(x: Tensor, relu: bool) -> Tensor:
 
 
 def _averages(x: Tensor, divisor: int, relu: bool) -> Tensor:
-    """Return the sums of the 2 x 2 cells of whole blocks, divided; `relu` rectifies the features (B, C, H, W) in place before."""
-    if not relu:
-        return F.avg_pool2d(x, 2, divisor_override=divisor)
+    """Return the sums of the 2 x 2 cells of whole blocks, divided; `relu` rectifies the features (B, C, H, W) in place before.
+
+    MPS takes torch's own way back: its threshold_backward has been wrong for gradients without strides of their own, and for
+    results with gaps (pytorch issues 175188 and 180201).
+    """
+    if not relu or x.device.type == "mps":
+        return F.avg_pool2d(_rectified(x, relu), 2, divisor_override=divisor)
     result: Tensor = _Averages.apply(x, divisor)
     return result
 

@@ -291,10 +291,13 @@ class Report:
             if about[1].flag:
                 words.append(flag_name(name) if value else flag_name(name).replace("--", "--no-", 1))
             else:
-                words += [flag_name(name), *(map(str, value) if isinstance(value, list) else [_value(name, value)])]
+                several = value if isinstance(value, list) else [value]
+                words += [flag_name(name), *(repr(x) if isinstance(x, float) else _value(name, x) for x in several)]
         for name in ("content_masks", "style_masks"):
             if name in recipe:
                 words += [f"--{name[:-1].replace('_', '-')}", *(each["name"] for each in recipe[name])]
+        if "proof" in recipe:
+            words += ["--proof", recipe["proof"]["name"]]
         return shlex.join(words)
 
     def _made_with(self, result: Path) -> str:
