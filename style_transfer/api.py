@@ -107,7 +107,7 @@ class StyleTransfer:
         pictures = [from_pixels(style) for style in coloring.styles]
         made = merged.precision, merged.preprocessing, merged.lrn, merged.memory is None
         if made != self._made:
-            self._networks = ()  # two would need their memory twice
+            self._networks, self._made = (), None  # two would need their memory twice, and loading may fail
             self._networks = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
             self._made = made
         for iterate in stylize(from_pixels(coloring.content), pictures, merged, networks=self._networks, init=start):

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 
 from style_transfer import cli, engine, images, networks
 from style_transfer.config import Settings
-from style_transfer.errors import OutputError, SettingsError
+from style_transfer.errors import DeviceError, OutputError, SettingsError
 from style_transfer.iterate import Iterate
 from style_transfer.networks import weights
 from style_transfer.options import Options, parse
@@ -481,6 +481,9 @@ def test_the_python_api(place: Path) -> None:
         precisions.append((st._networks[0] is network, st._networks[0].precision))
         network = st._networks[0]
     assert precisions == [(False, "fp32"), (True, "fp32"), (False, "bf16")]
+    with pytest.raises(DeviceError):
+        st.stylize(content, [style], **about | {"precision": "tf32"})
+    assert st.stylize(content, [style], **about | {"precision": "bf16"}).size == (46, 37)
     for wrong in ({"iterations": 0}, {"pooling": "max"}, {"contentweight": 1}, {"init": "file.png"}):
         with pytest.raises(SettingsError):
             st.stylize(content, [style], **wrong)
