@@ -105,10 +105,11 @@ class StyleTransfer:
         given = [style_images] if isinstance(style_images, Image.Image) else style_images
         coloring = Coloring(merged, content.pixels, [images.from_pil(style).pixels for style in given], content.alpha)
         pictures = [from_pixels(style) for style in coloring.styles]
-        made = merged.precision, merged.preprocessing, merged.lrn, merged.memory is None
+        made = merged.precision, merged.large_gradients, merged.preprocessing, merged.lrn, merged.memory is None
         if made != self._made:
             self._networks, self._made = (), None  # two would need their memory twice, and loading may fail
-            self._networks = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
+            with torch.inference_mode(False):  # weights of that mode cannot be differentiated through
+                self._networks = load(merged, device_choice.resolve(merged.devices)[0], progress=True)
             self._made = made
         for iterate in stylize(from_pixels(coloring.content), pictures, merged, networks=self._networks, init=start):
             self._last, self._coloring = iterate, coloring

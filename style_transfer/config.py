@@ -420,6 +420,11 @@ class Settings:
         """Return the settings as values that JSON can hold."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
+    @property
+    def large_gradients(self) -> bool:
+        """Whether errors are sums of squares or of raw matrices: their gradients are beyond float16's range."""
+        return "sum" in (self.content_error, self.style_error) or self.gram_norm.startswith("raw")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
         """Make settings from a mapping such as `as_dict` returns. Raises `SettingsError` for an unknown name."""

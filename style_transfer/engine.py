@@ -6,6 +6,7 @@ Adam's moments resized.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import memory
+from . import allocator, memory
 from .checkpoint import BUSY, State, differences, digest, joint
 from .config import INITS, Settings
 from .devices import Transfer, deterministic, resolve
@@ -107,8 +108,11 @@ def stylize(
         check_picture("the initial picture", init)
     elif settings.init not in INITS:
         raise SettingsError(f"init {settings.init!r} is not one of {', '.join(INITS)}; give a picture as the argument init")
-    if networks is None:
-        networks = load(settings, resolve(settings.devices)[0])
+    with torch.inference_mode(False):  # tensors of that mode cannot be differentiated
+        content, styles = _plain(content), [_plain(style) for style in styles]
+        init = None if init is None else _plain(init)
+        if networks is None:
+            networks = load(settings, resolve(settings.devices)[0])
     spec = networks[0].spec
     spec.check_layers(settings)
     spec.check_split(settings)
@@ -122,6 +126,10 @@ def stylize(
     measured = [styles[index] for index in origins]
     work = _Work(content, measured, origins, regions, init, settings, networks, stages, group, identity)
     return _run(work, resume, fallback)
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.clone() if x.is_inference() else x
 
 
 def identify(
@@ -266,9 +274,18 @@ class _Place:
 
 
 def _run(work: _Work, state: State | None, fallback: Callable[[], State | None] | None) -> Generator[Iterate, bool | None, None]:
-    """Yield what `_recovered` does, in the mode that is asked for."""
-    with deterministic(work.settings.deterministic):
-        yield from _recovered(work, state, fallback)
+    """Yield what `_recovered` does. The modes of torch that it needs hold while it works, and the caller's in between."""
+    ends: bool | None = None
+    with contextlib.ExitStack() as stack:
+        stack.callback(allocator.keep_freed, False)
+        painting = stack.enter_context(contextlib.closing(_recovered(work, state, fallback)))
+        while True:
+            with deterministic(work.settings.deterministic), torch.inference_mode(False), torch.enable_grad():
+                try:
+                    iterate = painting.send(ends)
+                except StopIteration:
+                    return
+            ends = yield iterate
 
 
 def _recovered(

@@ -41,7 +41,7 @@ def picture_of(state: State, content: Tensor, regions: Sequence[Region] = ()) ->
     return Cover(share.to(picture), shown).laid_on(picture)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Iterate:
     """One iteration that is done.
 
@@ -69,6 +69,9 @@ class Iterate:
     halvings: int
     state: Callable[[], State]
     finite: Callable[[], bool]
+
+    def __repr__(self) -> str:
+        return f"<Iterate {self.w}x{self.h}, step {self.step} of {self.steps}, loss {float(self.loss):.6g}>"
 
     @property
     def scale(self) -> int:

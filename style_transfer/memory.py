@@ -13,9 +13,10 @@ import math
 import re
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import psutil
 import torch
@@ -207,7 +208,25 @@ def _peak(device: torch.device) -> Iterator[list[int]]:
         yield found
 
 
-@functools.lru_cache(maxsize=32)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _once(measure: Callable[Concatenate[Network, P], R]) -> Callable[Concatenate[Network, P], R]:
+    """Have something measured once for each network, which keeps it: it goes when the network does."""
+
+    @functools.wraps(measure)
+    def found(network: Network, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        key = (measure.__name__, args)
+        if key not in network.measured:
+            network.measured[key] = measure(network, *args, **kwargs)
+        known: R = network.measured[key]
+        return known
+
+    return found
+
+
+@_once
 def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Cost:
     """Return what a segment costs on a network's device, measured once."""
     layers, cut, index = segment_key
@@ -287,7 +306,7 @@ def _fits(network: Network, key: tuple[str, ...], area: int, budget: int) -> boo
     return fixed + area * max(more, price.kept * LEAST_PEAK) <= budget
 
 
-@functools.lru_cache(maxsize=8)
+@_once
 def _growth(network: Network, key: tuple[str, ...]) -> tuple[float, float]:
     """Return the peak of the network in one piece as bytes that do not depend on the size, and bytes a pixel.
 

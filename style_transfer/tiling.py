@@ -176,6 +176,9 @@ def share_area(size: Size, hands: int, geometry: Geometry) -> int:
 def coarser_rows(rows: tuple[int, int], stride: int, height: int, cells: int) -> tuple[int, int]:
     """Return which of `cells` cells of `stride` belong to rows of `height` that begin at a multiple of it."""
     first, last = rows
+    if first >= last:  # none, at the place that the band before has reached
+        at = cells if first == height else min(first // stride, cells)
+        return at, at
     return min(first // stride, cells), cells if last == height else min(last // stride, cells)
 
 

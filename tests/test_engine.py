@@ -245,3 +245,9 @@ def test_a_real_run_cuts_the_style_loss_tenfold(style_loss: str) -> None:
             at_start = {name: float(part) for name, part in it.parts.items()}
     before, after = (sum(float(v) for k, v in parts.items() if k.startswith("style")) for parts in (at_start, it.parts))
     assert after < before / 10
+
+
+def test_an_iterate_is_shown_in_a_line(make_network: MakeNetwork) -> None:
+    settings = Settings(min_scale=32, end_scale="32", initial_iterations=1)
+    (iterate,) = engine.stylize(picture(1, 40, 30), [picture(2, 40, 40)], settings, networks=[make_network()])
+    assert repr(iterate) == f"<Iterate 24x32, step 1 of 1, loss {float(iterate.loss):.6g}>"

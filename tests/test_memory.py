@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import platform
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,3 +302,13 @@ def test_smaller_limits_end_at_the_smallest_tiles(tiny: Network) -> None:
         areas.append(limits.areas)
     assert areas == sorted(areas, reverse=True)
     assert limits == Limits(False, (1, 1), (0, 0))
+
+
+def test_what_was_measured_of_a_network_goes_with_it(make_network: MakeNetwork) -> None:
+    network = make_network()
+    found = memory.cost(network, (tuple(sorted(LAYERS)), True, 0))
+    assert memory.cost(network, (tuple(sorted(LAYERS)), True, 0)) is found
+    gone = weakref.ref(network)
+    del network
+    gc.collect()
+    assert gone() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from style_transfer.errors import DeviceError
 from style_transfer.losses import GramLoss, Stats, gram
 from style_transfer.networks import load
 from style_transfer.networks.graph import POOLINGS, Network, halved_weight, in_halves
-from style_transfer.objective import Objective
+from style_transfer.objective import Evaluation, Objective
 from style_transfer.sweep import UNLIMITED, Limits, Sweep
 from style_transfer.tiling import Window
 
@@ -195,11 +196,38 @@ def test_deterministic_mode_lasts_as_long_as_the_run(make_network: MakeNetwork, 
     settings = Settings(min_scale=32, end_scale="32", initial_iterations=2, deterministic=True)
     content, style = picture(1, 40, 40, torch.float32), picture(2, 40, 40, torch.float32)
     seen = []
-    for iterate in stylize(content, [style], settings, networks=[make_network()]):
-        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ[devices.CUBLAS[0]], iterate.step))
-    assert seen == [(True, ":4096:8", 1), (True, ":4096:8", 2)]
+    evaluate = Objective.evaluate
+
+    def watched(self: Objective, *args: Any) -> Evaluation:
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ[devices.CUBLAS[0]]))
+        return evaluate(self, *args)
+
+    monkeypatch.setattr(Objective, "evaluate", watched)
+    for _ in stylize(content, [style], settings, networks=[make_network()]):
+        assert not torch.are_deterministic_algorithms_enabled()  # the caller's own work is not meant
+    assert seen == [(True, ":4096:8")] * 2
+    one, two = (stylize(content, [style], settings, networks=[make_network()]) for _ in range(2))
+    next(one), next(two)
+    one.close()
+    next(two)
+    assert seen == [(True, ":4096:8")] * 5
+    two.close()
     assert not torch.are_deterministic_algorithms_enabled()
-    painting = stylize(content, [style], settings, networks=[make_network()])
-    next(painting)
-    painting.close()
-    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("style_loss", ["gram", "wasserstein"])
+def test_the_callers_modes_of_torch_do_not_reach_into_a_run(mode: Callable[[], Any], style_loss: str) -> None:
+    settings = Settings(
+        network="compact", min_scale=32, end_scale="40", initial_iterations=2, iterations=2, style_loss=style_loss
+    )
+
+    def run() -> Tensor:
+        content, style = picture(1, 40, 40, torch.float32), picture(2, 40, 40, torch.float32)
+        *_, last = stylize(content, [style], settings, init=content + 0)
+        return last.image()
+
+    with mode():
+        found = run()
+        assert not torch.is_grad_enabled()
+    assert torch.equal(found, run())

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from style_transfer.tiling import Box, Geometry, bounds, deal, plan_tiles, share_area, share_rows, window
+from style_transfer.networks import SPECS
+from style_transfer.tiling import Box, Geometry, bounds, coarser_rows, deal, plan_tiles, share_area, share_rows, window
 
 geometries = st.builds(Geometry, st.sampled_from([1, 2, 8, 16]), st.integers(1, 70))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_bands_of_every_layer_cover_its_cells_once(name: str) -> None:
+    """Also where a layer has a cell more than whole strides, and some processes have no rows."""
+    spec = SPECS[name]
+    for height in range(64, 130):
+        for shares in (2, 3, 8, 16):
+            bands = share_rows(height, shares, spec.stride)
+            size = (height, 96)
+            for segment in spec.segments(list(spec.strides)):
+                cells = segment.output_size(size)
+                bands = tuple(coarser_rows(band, segment.geometry.stride, size[0], cells[0]) for band in bands)
+                assert (bands[0][0], bands[-1][1]) == (0, cells[0])
+                assert all(a[1] == b[0] for a, b in itertools.pairwise(bands)), (height, shares, bands)
+                size = cells
 
 
 @given(st.integers(1, 300), st.integers(1, 300), geometries, st.integers(100, 200_000))

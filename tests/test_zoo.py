@@ -297,6 +297,7 @@ def hostile(kind: str, spec: NetworkSpec, state: dict[str, Tensor]) -> bytes:
         "length past the end": number(100 << 3 | 2) + number(2**40) + b"x",
         "count is not the shape": field(100, name + field(7, field(7, field(1, number(9))) + field(5, bytes(16)))),
         "shape that overflows": field(100, name + field(7, field(7, field(1, number(2**33) * 4)) + field(5, bytes(4)))),
+        "nothing of a huge shape": field(100, name + field(7, field(7, field(1, number(0) + number(2**62))))),
         "endless shape": field(100, name + field(7, field(7, field(1, number(1) * 100_000)) + field(5, bytes(4)))),
         "half a float": field(100, name + field(7, field(5, bytes(7)))),
         "twice": good + good,
@@ -309,9 +310,9 @@ def hostile(kind: str, spec: NetworkSpec, state: dict[str, Tensor]) -> bytes:
     }[kind]
 
 
-KINDS = ("no layers", "cut in a layer", "endless number", "number of 65 bits", "length past the end", "count is not the shape",
-    "shape that overflows", "endless shape", "half a float", "twice", "many layers", "name that is not text", "group",
-    "not finite", "another network", "text")  # fmt: skip
+KINDS = ("no layers", "cut in a layer", "endless number", "number of 65 bits", "length past the end",
+    "count is not the shape", "shape that overflows", "nothing of a huge shape", "endless shape", "half a float", "twice",
+    "many layers", "name that is not text", "group", "not finite", "another network", "text")  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -102,8 +102,7 @@ def place(weights: Weights, settings: Settings, devices: Sequence[torch.device])
     from ..devices import choose_precision
     from .graph import Network
 
-    sums = "sum" in (settings.content_error, settings.style_error) or settings.gram_norm.startswith("raw")
-    precision = choose_precision(settings.precision, devices, large=sums)
+    precision = choose_precision(settings.precision, devices, large=settings.large_gradients)
     groups = [devices] if settings.sharding == "layers" else [[device] for device in devices]
     return tuple(
         Network(

@@ -93,6 +93,8 @@ def _blob(data: memoryview) -> Floats:
         product *= length
     if product != numbers.size:
         raise FormatError(f"a blob has {numbers.size} numbers, but its shape is {tuple(shape)}")
+    if any(length > max(1, numbers.size) for length in shape):  # beside a zero
+        raise FormatError(f"a blob has no numbers, but its shape is {tuple(shape)}")
     return numbers.reshape(shape)
 
 

@@ -169,6 +169,8 @@ class Network:
         note: str | None = None,
     ) -> None:
         self.spec = spec
+        self.measured: dict[Any, Any] = {}
+        """What was found of its costs, by `memory`."""
         self.pooling = pooling
         self.devices = tuple(devices)
         self.dtype = dtype

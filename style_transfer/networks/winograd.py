@@ -204,12 +204,12 @@ class _Room(threading.local):
     """Memory that each thread keeps for blocks of tiles: taking it anew each time costs more than the sums."""
 
     def __init__(self) -> None:
-        self.flat = torch.empty(0)
+        self.flat = torch.empty(0, dtype=torch.float32)
 
     def take(self, *sizes: int) -> tuple[Tensor, ...]:
         """Return flat tensors of these sizes that hold anything, valid until the next call in this thread."""
         if len(self.flat) < sum(sizes):
-            self.flat = torch.empty(sum(sizes))
+            self.flat = torch.empty(sum(sizes), dtype=torch.float32)
         return self.flat[: sum(sizes)].split_with_sizes(sizes)
 
 
