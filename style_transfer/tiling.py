@@ -122,9 +122,13 @@ def _even(length: int, count: int, stride: int) -> int:
     return -(-length // (count * stride)) * stride
 
 
-def _largest(length: int, count: int, geometry: Geometry) -> int:
-    """Return what the largest of `count` even tiles along an axis reads: a tile at the end has one halo, one between two."""
-    return min(length, _even(length, count, geometry.stride) + min(count - 1, 2) * geometry.halo)
+def _largest(length: int, count: int, geometry: Geometry, beyond: int = 0) -> int:
+    """Return what the largest of `count` even tiles along an axis reads: a tile at the end has one halo, one between two.
+
+    The axis goes on `beyond` so many of its ends, where tiles have a halo too.
+    """
+    halos = min(count - 1 + beyond, 2)
+    return min(length + beyond * geometry.halo, _even(length, count, geometry.stride) + halos * geometry.halo)
 
 
 def _fewest(length: int, limit: int, geometry: Geometry, least: int) -> int | None:
@@ -145,17 +149,17 @@ def plan_tiles(
     read more than that, these are returned.
     """
     first, last = rows or (0, size[0])
-    height, width = last - first, size[1]
+    height, width, beyond = last - first, size[1], (first > 0) + (last < size[0])
     if not height:
         return ()
     stride, halo = geometry.stride, geometry.halo
     side = max(stride, max_side // stride * stride) if max_side else max(size)
     best: tuple[int, Size] | None = None
     for down in range(-(-height // side), -(-height // stride) + 1):
-        across = _fewest(width, max_area // _largest(height, down, geometry), geometry, -(-width // side))
+        across = _fewest(width, max_area // _largest(height, down, geometry, beyond), geometry, -(-width // side))
         if across is None:
             continue
-        total = (height + 2 * halo * (down - 1)) * (width + 2 * halo * (across - 1))
+        total = (height + halo * (beyond + 2 * (down - 1))) * (width + 2 * halo * (across - 1))
         if best is None or total < best[0]:
             best = total, (_even(height, down, stride), _even(width, across, stride))
     return grid(size, best[1] if best else (stride, stride), geometry, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +48,21 @@ def test_tiles_own_every_cell_once_and_read_enough(height: int, width: int, geom
         assert all(tile.read.area <= area for tile in tiles)
     if area >= height * width:
         assert [tile.read for tile in tiles] == [whole]
+
+
+@given(st.integers(1, 40), st.integers(1, 300), geometries, st.integers(1, 5), st.data())
+@settings(deadline=None)
+def test_tiles_of_a_band_read_no_more_than_they_may(blocks: int, width: int, geometry: Geometry, shares: int, data: Any) -> None:
+    height = blocks * geometry.stride
+    smallest = (geometry.stride + 2 * geometry.halo) ** 2
+    area = data.draw(st.integers(smallest, 4 * smallest + 2000))
+    owned = 0
+    for band in share_rows(height, shares, geometry.stride):
+        tiles = plan_tiles((height, width), geometry, area, rows=band)
+        assert all(tile.read.area <= area for tile in tiles)
+        assert all(band[0] <= tile.own.top and tile.own.bottom <= band[1] for tile in tiles)
+        owned += sum(tile.own.area for tile in tiles)
+    assert owned == height * width
 
 
 @pytest.mark.parametrize(
