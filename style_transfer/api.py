@@ -17,7 +17,7 @@ from .config import INITS, Settings
 from .engine import stylize
 from .errors import SettingsError
 from .iterate import Iterate
-from .networks import load
+from .networks import load, made_from
 
 if TYPE_CHECKING:
     from .networks.graph import Network
@@ -105,7 +105,7 @@ class StyleTransfer:
         given = [style_images] if isinstance(style_images, Image.Image) else style_images
         coloring = Coloring(merged, content.pixels, [images.from_pil(style).pixels for style in given], content.alpha)
         pictures = [from_pixels(style) for style in coloring.styles]
-        made = merged.precision, merged.large_gradients, merged.preprocessing, merged.lrn, merged.memory is None
+        made = made_from(merged)
         if made != self._made:
             self._networks, self._made = (), None  # two would need their memory twice, and loading may fail
             with torch.inference_mode(False):  # weights of that mode cannot be differentiated through

@@ -528,7 +528,7 @@ def _decode_pillow(kind: str, stream: BinaryIO, name: str, max_pixels: int) -> _
         stream = io.BytesIO(data := stream.read())
     with _pillow(), Image.open(stream, formats=[kind]) as image:
         _check_size(image.width, image.height, name, max_pixels)
-        deep, icc = _jpeg2000(data)
+        deep, icc = _jpeg2000(data) if data else (None, None)
         image.load()
         raw = _from_pillow(image, name)
         raw.icc = raw.icc or icc

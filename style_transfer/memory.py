@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 import psutil
 import torch
@@ -208,19 +208,19 @@ def _peak(device: torch.device) -> Iterator[list[int]]:
         yield found
 
 
-P = ParamSpec("P")
+K = TypeVar("K")
 R = TypeVar("R")
 
 
-def _once(measure: Callable[Concatenate[Network, P], R]) -> Callable[Concatenate[Network, P], R]:
+def _once(measure: Callable[[Network, K], R]) -> Callable[[Network, K], R]:
     """Have something measured once for each network, which keeps it: it goes when the network does."""
 
     @functools.wraps(measure)
-    def found(network: Network, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        key = (measure.__name__, args)
-        if key not in network.measured:
-            network.measured[key] = measure(network, *args, **kwargs)
-        known: R = network.measured[key]
+    def found(network: Network, key: K) -> R:
+        place = measure.__name__, key
+        if place not in network.measured:
+            network.measured[place] = measure(network, key)
+        known: R = network.measured[place]
         return known
 
     return found

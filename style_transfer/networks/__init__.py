@@ -114,6 +114,13 @@ def place(weights: Weights, settings: Settings, devices: Sequence[torch.device])
     )  # fmt: skip
 
 
+def made_from(settings: Settings) -> tuple[object, ...]:
+    """Return what `fetch` and `place` read in settings: where it is the same, so are the networks on the same devices."""
+    about = settings.network, settings.weights, settings.preprocessing, settings.lrn, settings.pooling
+    split = settings.sharding, settings.split_layers
+    return *about, *split, settings.precision, settings.large_gradients, settings.memory is None
+
+
 def load(settings: Settings, devices: Sequence[torch.device], *, progress: bool = False) -> tuple[Network, ...]:
     """Return the network that `settings` ask for on `devices`: `fetch`, then `place`."""
     return place(fetch(settings, progress=progress), settings, devices)

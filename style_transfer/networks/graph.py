@@ -31,7 +31,8 @@ def average_pool(
 def _means(x: Tensor, kernel: int, stride: int, padding: int, ceil: bool, relu: bool, *, times: int) -> Tensor:
     if kernel == stride == 2 and padding == 0 and not ceil:  # in one pass: all blocks have the same number of cells
         return _averages(x, 4 // times, relu)
-    return F.avg_pool2d(_rectified(x, relu), kernel, stride, padding, ceil) * times
+    means = F.avg_pool2d(_rectified(x, relu), kernel, stride, padding, ceil)
+    return means if times == 1 else means * times
 
 
 def l2_pool(x: Tensor, kernel: int = 2, stride: int = 2, padding: int = 0, ceil: bool = False, *, relu: bool = False) -> Tensor:
