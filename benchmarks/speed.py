@@ -107,10 +107,40 @@ def profiled(step: Callable[[], float], device: torch.device, steps: int) -> flo
     return 1 - inside / (1e6 * seconds)
 
 
+def scored(step: Callable[[], float], steps: int) -> tuple[float, float]:
+    """Return a step's median seconds in the losses' values, square roots above all, and in the network's passes. On a CPU."""
+    from style_transfer import objective
+    from style_transfer.sweep import Sweep
+
+    spent = {"at_once": 0.0, "measure": 0.0, "gradient": 0.0}
+
+    def timed(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def wrapped(*args: Any) -> Any:
+            start = time.perf_counter()
+            result = plain(*args)
+            spent[name] += time.perf_counter() - start
+            return result
+
+        setattr(owner, name, wrapped)
+
+    timed(objective, "at_once")
+    timed(Sweep, "measure")
+    timed(Sweep, "gradient")
+    found = []
+    for _ in range(steps):
+        spent.update(dict.fromkeys(spent, 0.0))
+        step()
+        found.append((spent["at_once"], spent["measure"] + spent["gradient"]))
+    return statistics.median(values for values, _ in found), statistics.median(passes for _, passes in found)
+
+
 def work(args: argparse.Namespace) -> None:
     """Answer each line of standard input.
 
     How many iterations: with their seconds and the peak memory. `profile STEPS`: with the share of steps outside of convolutions.
+    `scored STEPS`: with the seconds of a step's losses and of the network's passes.
     """
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
@@ -122,6 +152,9 @@ def work(args: argparse.Namespace) -> None:
             # what the profiler itself keeps moves the memory of the first ones
             steps = int(line.split()[1])
             print(json.dumps(statistics.median(profiled(step, device, steps) for _ in range(7))), flush=True)
+            continue
+        if line.startswith("scored"):
+            print(json.dumps(scored(step, int(line.split()[1]))), flush=True)
             continue
         wait()
         start = time.perf_counter()
@@ -219,6 +252,23 @@ def against_a_smaller_one(args: argparse.Namespace, side: int, smaller: int) -> 
     )
 
 
+def share_of_roots(args: argparse.Namespace, side: int, steps: int) -> None:
+    """Print the time of the Wasserstein losses, square roots above all, as a share of the network's: a process each round."""
+    found = []
+    for _ in range(args.rounds):
+        worker = Worker(args, "ours", "wasserstein", size_at(args, side))
+        worker.ask(5)
+        found.append(worker.ask(f"scored {steps}"))
+        worker.close()
+    shares = sorted(values / passes for values, passes in found)
+    values, passes = (1e3 * statistics.median(times) for times in zip(*found, strict=True))
+    print(
+        f"\nSquare roots at {side} px: {values:.0f} ms a step, {100 * statistics.median(shares):.1f} % of the network's passes "
+        f"({passes:.0f} ms); {100 * shares[0]:.1f} to {100 * shares[-1]:.1f} % in {len(shares)} processes",
+        flush=True,
+    )
+
+
 def cold_start(args: argparse.Namespace) -> float:
     """Return the seconds from the command to the first iteration, built-in network, 256 px: the median of five."""
     found = []
@@ -309,6 +359,8 @@ def main() -> None:
     ours = {side: against_the_textbook(args, "gram", side, each[side]) for side in sides}
     for side in [side for side in sides if side <= 512]:
         against_the_textbook(args, "wasserstein", side, each[side])
+    if not gpu:
+        share_of_roots(args, 256, 40)
     if args.print_side:
         against_a_smaller_one(args, args.print_side, 1024)
     print(f"\nCold start, built-in network, 256 px: {cold_start(args):.1f} s to the first iteration")

@@ -18,6 +18,8 @@ from torch import Tensor
 FLOAT64_DEVICES = ("cpu", "cuda")
 NARROW = 128
 """Matrices of at most so many columns count as narrow."""
+ALIASED, LINE = 256, 8
+"""Rows of so many numbers, or multiples, crowd a CPU's cache, which a line of numbers more spares them."""
 LAST_FIRST = "U"
 """Has eigh reduce the last row first: small eigenvalues come out best so where rows grow from the first to the last."""
 
@@ -186,8 +188,13 @@ def _decomposed(a: Tensor, root: Tensor | None, kind: torch.dtype = torch.float6
 def _rooted(inner: Tensor, sides_of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Return the trace of a matrix's root, its gradient between what `sides_of` makes of eigenvectors, and the eigenvalues."""
     # who is not finite has no decomposition, and raises; the loss is not finite by other terms, which somebody looks for
-    values, vectors = torch.linalg.eigh(torch.where(inner.sum().isfinite(), inner, 0), UPLO=LAST_FIRST)
-    floor = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
+    inner = torch.where(inner.sum().isfinite(), inner, 0)
+    size = len(inner)
+    # rows as far apart as a cache is wide fall on the same few places of it; added ones of zeros add zeros to the eigenvalues
+    more = LINE if size % ALIASED == 0 and not _waits(inner) else 0
+    values, vectors = torch.linalg.eigh(torch.nn.functional.pad(inner, (more, 0, more, 0)), UPLO=LAST_FIRST)
+    vectors = vectors[more:]
+    floor = values[-1].clamp_min(0) * size * torch.finfo(values.dtype).eps
     kept = values > floor
     roots: Tensor = values.clamp_min(0).sqrt()
     half_inverse = torch.where(kept, 0.5 / torch.where(kept, roots, 1), 0)

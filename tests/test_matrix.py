@@ -49,6 +49,20 @@ def test_gradient_through_a_covariance_with_fewer_cells_than_channels(cells: int
     assert torch.allclose(x.grad, expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("cells", [100, 2000])
+def test_rows_that_crowd_the_cache_change_nothing(cells: int) -> None:
+    """256 rows are decomposed as 264."""
+    a = psd(256, cells)
+    values, vectors = torch.linalg.eigh(a)
+    roots = torch.where(values > 1e-9, values, 0).sqrt()
+    inverse = (vectors * torch.where(roots > 0, 0.5 / roots, 0)) @ vectors.mT
+    given = a.clone().requires_grad_()
+    trace = trace_sqrt(given)
+    trace.backward()
+    assert trace.item() == pytest.approx(roots.sum().item(), rel=1e-6)
+    assert torch.allclose(given.grad, inverse, rtol=1e-7, atol=1e-9)
+
+
 def test_plain_newton_schulz_would_fail_here() -> None:
     """The guard for the two tests above: twelve Newton-Schulz steps are off on a rank-deficient matrix."""
     a = psd(32, 9) + 1e-8 * torch.eye(32, dtype=torch.float64)
