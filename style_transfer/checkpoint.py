@@ -265,7 +265,7 @@ def _load(path: Path) -> tuple[int, State]:
             found = hashlib.sha256(head.replace(about["sha256"].encode(), NO_DIGEST.encode(), 1))
             tensors = {}
             for key, entry in entries.items():
-                tensors[key] = torch.empty(entry["shape"], dtype=DTYPES[entry["dtype"]])
+                tensors[key] = torch.empty(entry["shape"], device="cpu", dtype=DTYPES[entry["dtype"]])
                 data = memoryview(tensors[key].numpy().reshape(-1).view(np.uint8))  # type: ignore[arg-type]
                 for start in range(0, len(data), BLOCK):
                     if stream.readinto(data[start : start + BLOCK]) != len(data[start : start + BLOCK]):

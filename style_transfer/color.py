@@ -403,7 +403,7 @@ def _affine_maps(x: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
     mean_x, mean_d = means[..., :3], means[..., 3:6]
     spread = means[..., 6:15].reshape(*x.shape, 3) - mean_x[..., :, None] * mean_x[..., None, :]
     joint = means[..., 15:].reshape(*x.shape, 3) - mean_x[..., :, None] * mean_d[..., None, :]
-    slope = torch.linalg.solve(spread + FAINT**2 * torch.eye(3, dtype=x.dtype), joint)
+    slope = torch.linalg.solve(spread + FAINT**2 * torch.eye(3, device="cpu", dtype=x.dtype), joint)
     shift = mean_d - (mean_x[..., None, :] @ slope)[..., 0, :]
     return averaged(slope, shift).permute(2, 0, 1)[None]
 

@@ -31,36 +31,36 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
     if settings.init == "content":
         return resize(content, size, antialias=True).clamp(0, 1)
     if settings.init == "uniform":
-        return torch.rand(shape, generator=random, dtype=content.dtype)
-    dither = (torch.rand(shape, generator=random, dtype=content.dtype) - 0.5) / 255
+        return torch.rand(shape, generator=random, device="cpu", dtype=content.dtype)
+    dither = (torch.rand(shape, generator=random, device="cpu", dtype=content.dtype) - 0.5) / 255
     if settings.init == "gray":
         return 0.5 + dither
     if settings.init == "normal":
-        mean, std = (torch.full((1, 3, 1, 1), x, dtype=content.dtype) for x in (0.5, 0.25))
+        mean, std = (torch.full((1, 3, 1, 1), x, device="cpu", dtype=content.dtype) for x in (0.5, 0.25))
         return _truncated_normal(mean, std, size, random)
     if settings.init == "network_mean":
         spec = layout(settings)
-        mean, std = (torch.tensor(x, dtype=content.dtype).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
-        return mean + 0.001 * std * torch.randn(shape, generator=random, dtype=content.dtype)
+        mean, std = (torch.tensor(x, device="cpu", dtype=content.dtype).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
+        return mean + 0.001 * std * torch.randn(shape, generator=random, device="cpu", dtype=content.dtype)
     if settings.init == "noise":
         noise = 0.5 + settings.noise_deviation * _noise(settings.noise, size, random).to(content.dtype)
         return torch.lerp(noise, resize(content, size, antialias=True), settings.init_blend).clamp(0, 1)
     mix = settings.blend(len(styles))
     if settings.init == "style":
-        stretched = torch.zeros(shape, dtype=content.dtype)
+        stretched = torch.zeros(shape, device="cpu", dtype=content.dtype)
         for weight, style in zip(mix, styles, strict=True):
             stretched += weight * resize(style.to(content), size, antialias=True)
         return torch.lerp(stretched, resize(content, size, antialias=True), settings.init_blend).clamp(0, 1)
-    mean = sum((w * s.mean((2, 3), keepdim=True) for w, s in zip(mix, styles, strict=True)), torch.zeros(()))
+    mean = torch.stack([w * s.mean((2, 3), keepdim=True) for w, s in zip(mix, styles, strict=True)]).sum(0)
     if settings.init == "style_mean":
         return (mean + dither).clamp(0, 1)
-    squares = sum((w * s.square().mean((2, 3), keepdim=True) for w, s in zip(mix, styles, strict=True)), torch.zeros(()))
+    squares = torch.stack([w * s.square().mean((2, 3), keepdim=True) for w, s in zip(mix, styles, strict=True)]).sum(0)
     return _truncated_normal(mean, (squares - mean.square()).clamp_min(0).sqrt(), size, random)
 
 
 def _noise(kind: str, size: Size, random: torch.Generator) -> Tensor:
     """Return noise of mean 0 and deviation 1, (1, 3, *size): white, or pink, with amplitudes that fall with the frequency."""
-    noise = torch.randn((1, 3, *size), generator=random, dtype=torch.float64)
+    noise = torch.randn((1, 3, *size), generator=random, device="cpu", dtype=torch.float64)
     if kind == "white":
         return noise
     rows, columns = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None]
@@ -75,7 +75,7 @@ def _truncated_normal(mean: Tensor, std: Tensor, size: Size, random: torch.Gener
     std = std.to(torch.float64).clamp_min(1e-6)
     mean = mean.to(torch.float64)
     low, high = (torch.special.ndtr((edge - mean) / std) for edge in (0.0, 1.0))
-    u = torch.rand((1, 3, *size), generator=random, dtype=torch.float64)
+    u = torch.rand((1, 3, *size), generator=random, device="cpu", dtype=torch.float64)
     noise: Tensor = mean + std * torch.special.ndtri(low + (high - low) * u)
     return noise.clamp(0, 1).to(torch.float32)
 

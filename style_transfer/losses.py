@@ -57,7 +57,7 @@ def blend(stats: Sequence[Stats], weights: Sequence[float]) -> dict[str, Tensor]
     """Return the weighted average of the means of several statistics, and under `count` of how many cells; `weights` sum to 1."""
     means = [s.means() for s in stats]
     mixed = {k: torch.stack([m[k] * w for m, w in zip(means, weights, strict=True)]).sum(0) for k in means[0]}
-    return mixed | {"count": torch.tensor(float(sum(s.count for s in stats)), dtype=torch.float64)}
+    return mixed | {"count": torch.tensor(float(sum(s.count for s in stats)), device="cpu", dtype=torch.float64)}
 
 
 class Loss(Protocol):

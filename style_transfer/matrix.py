@@ -105,7 +105,7 @@ class RunningTraceSqrt:
         self.most = int(self.SHARE * size) - own
         """The highest rank of A with which the two span few enough dimensions."""
         random = torch.Generator().manual_seed(0)
-        self._random = torch.randn(size, max(0, self.most), dtype=values.dtype, generator=random)
+        self._random = torch.randn(size, max(0, self.most), device="cpu", dtype=values.dtype, generator=random)
         self._since = self.PERIOD
 
     @property
@@ -166,7 +166,7 @@ class RunningTraceSqrt:
         """
         roots, own = self._own
         # a trace of the ridge stays, so that the random vectors have a place where A is nothing else
-        rest = a - (1 - 1e-9) * self.ridge * torch.eye(len(a), dtype=a.dtype)
+        rest = a - (1 - 1e-9) * self.ridge * torch.eye(len(a), device="cpu", dtype=a.dtype)
         more = rest @ self._random[:, :rank]
         short = 100 * torch.finfo(a.dtype).eps / torch.finfo(self._kind).eps * more.norm()
         more, triangle = torch.linalg.qr(more - own @ (own.mT @ more))

@@ -33,22 +33,22 @@ def taps(length: int, target: int, rows: Rows, mode: str, antialias: bool) -> tu
     `mode` is bicubic or bilinear; `antialias` goes with bicubic alone.
     """
     scale = length / target
-    out = torch.arange(*rows, dtype=torch.float64)
+    out = torch.arange(*rows, device="cpu", dtype=torch.float64)
     if antialias:
         widen = max(scale, 1.0)
         centre = (out + 0.5) * scale
         first = (centre - 2 * widen + 0.5).floor().clamp_min(0)
         last = (centre + 2 * widen + 0.5).floor().clamp_max(length)
-        index = first[:, None] + torch.arange(int((last - first).max()) if len(out) else 0, dtype=torch.float64)
+        index = first[:, None] + torch.arange(int((last - first).max()) if len(out) else 0, device="cpu", dtype=torch.float64)
         weights = _cubic((index - centre[:, None] + 0.5) / widen, -0.5) * (index < last[:, None])
         weights = weights / weights.sum(1, keepdim=True)
     elif mode == "bicubic":
         source = (out + 0.5) * scale - 0.5
-        index = source.floor()[:, None] + torch.arange(-1, 3, dtype=torch.float64)
+        index = source.floor()[:, None] + torch.arange(-1, 3, device="cpu", dtype=torch.float64)
         weights = _cubic(source[:, None] - index, -0.75)
     else:
         source = ((out + 0.5) * scale - 0.5).clamp_min(0)
-        index = source.floor()[:, None] + torch.arange(0, 2, dtype=torch.float64)
+        index = source.floor()[:, None] + torch.arange(0, 2, device="cpu", dtype=torch.float64)
         weights = 1 - (source[:, None] - index).abs()
     return index.clamp(0, length - 1).long(), weights
 

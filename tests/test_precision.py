@@ -6,14 +6,16 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import picture
+from PIL import Image
 from torch import Tensor
 
-from style_transfer import devices
-from style_transfer.config import Settings
+from style_transfer import StyleTransfer, devices
+from style_transfer.config import INITS, Settings
 from style_transfer.engine import stylize
 from style_transfer.errors import DeviceError
 from style_transfer.losses import GramLoss, Stats, gram
@@ -231,3 +233,27 @@ def test_the_callers_modes_of_torch_do_not_reach_into_a_run(mode: Callable[[], A
         found = run()
         assert not torch.is_grad_enabled()
     assert torch.equal(found, run())
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"style_loss": "wasserstein"}, {"color": "match-style", "optimizer": "lbfgs"}, *({"init": init} for init in INITS)],
+    ids=str,
+)
+def test_the_callers_default_device_does_not_reach_into_a_run(about: dict[str, Any]) -> None:
+    """Nothing can be computed on "meta"."""
+    pictures = [Image.fromarray((picture(seed, 40, 48)[0] * 255).byte().permute(1, 2, 0).numpy()) for seed in (1, 2)]
+
+    def run() -> np.ndarray:
+        done = StyleTransfer(network="compact").stylize(
+            pictures[0], pictures[1:], min_scale=32, end_scale=48, initial_iterations=2, iterations=2, **about
+        )
+        return np.asarray(done)
+
+    before = run()
+    torch.set_default_device("meta")
+    try:
+        found = run()
+    finally:
+        torch.set_default_device(None)
+    assert np.array_equal(found, before)

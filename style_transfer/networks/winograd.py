@@ -95,9 +95,10 @@ def transforms() -> tuple[Tensor, Tensor, Tensor]:
     the values of the product, and the outputs follow by transposition. Rows are scaled by powers of two so that
     inputs and weights grow alike.
     """
-    outputs = torch.tensor([[p**i for p in POINTS] + [float(i == TILE - 1)] for i in range(TILE)], dtype=torch.float64)
-    weights = torch.tensor([[p**i for i in range(3)] for p in POINTS] + [[0, 0, 1]], dtype=torch.float64)
-    inputs = torch.zeros(SPAN, SPAN, dtype=torch.float64)
+    about: dict[str, Any] = {"device": "cpu", "dtype": torch.float64}
+    outputs = torch.tensor([[p**i for p in POINTS] + [float(i == TILE - 1)] for i in range(TILE)], **about)
+    weights = torch.tensor([[p**i for i in range(3)] for p in POINTS] + [[0, 0, 1]], **about)
+    inputs = torch.zeros(SPAN, SPAN, **about)
     for row, p in enumerate((*POINTS, None)):
         others = [q for q in POINTS if q != p]
         inputs[row, : len(others) + 1] = torch.from_numpy(np.poly(others)[::-1].copy())
@@ -148,7 +149,7 @@ def correlate(
         filters = filters.mT
     _, inputs, outputs = filters.shape
     height, width = x.shape[2:]
-    result = torch.empty((1, outputs, height, width), dtype=x.dtype, memory_format=torch.channels_last)
+    result = torch.empty((1, outputs, height, width), device="cpu", dtype=x.dtype, memory_format=torch.channels_last)
     source, target = x[0].permute(1, 2, 0), result[0].permute(1, 2, 0)
     positive = None if gate is None else gate[0].permute(1, 2, 0)
     into, out = _planes(back)
@@ -204,12 +205,12 @@ class _Room(threading.local):
     """Memory that each thread keeps for blocks of tiles: taking it anew each time costs more than the sums."""
 
     def __init__(self) -> None:
-        self.flat = torch.empty(0, dtype=torch.float32)
+        self.flat = torch.empty(0, device="cpu", dtype=torch.float32)
 
     def take(self, *sizes: int) -> tuple[Tensor, ...]:
         """Return flat tensors of these sizes that hold anything, valid until the next call in this thread."""
         if len(self.flat) < sum(sizes):
-            self.flat = torch.empty(sum(sizes), dtype=torch.float32)
+            self.flat = torch.empty(sum(sizes), device="cpu", dtype=torch.float32)
         return self.flat[: sum(sizes)].split_with_sizes(sizes)
 
 
