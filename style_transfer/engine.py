@@ -387,7 +387,7 @@ def _paint(work: _Work, begin: list[State | None], halvings: int, start: float) 
         for step in range(done + 1, stage.steps + 1):
             if isinstance(optimizer, Adam):
                 optimizer.step_size = course.step_size(step, stage.steps) * 0.5**halvings
-            evaluation = take()
+            evaluation = take(last=step == stage.steps)
             guard.note(evaluation.loss)
             look = guard.finite if step == stage.steps else guard.finite_before if step % CHECK_STEPS == 0 else None
             if look is not None and not look(image, average):

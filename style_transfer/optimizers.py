@@ -37,6 +37,9 @@ class Optimizer(Protocol):
     def step(self, image: Tensor, loss: Tensor | None = None) -> None:
         """Change `image` in place by one step along `image.grad`. Line searches need the loss, a scalar, too."""
 
+    def settle(self, image: Tensor) -> None:
+        """Put `image`, after the last step of a scale, where it is to stay."""
+
     def moved(self, resized: Resized) -> Self:
         """Return the optimizer for the same picture at another size."""
 
@@ -104,6 +107,9 @@ class Adam:
         if self.bounded:
             image.clamp_(0, 1)
 
+    def settle(self, image: Tensor) -> None:
+        """Leave the picture as it is."""
+
     def moved(self, resized: Resized) -> Adam:
         """Return an Adam whose moments are resized."""
         moved = Adam(step_size=self.step_size, betas=self.betas, eps=self.eps, bounded=self.bounded)
@@ -152,6 +158,9 @@ class SGD:
         self.steps += 1
         if self.bounded:
             image.clamp_(0, 1)
+
+    def settle(self, image: Tensor) -> None:
+        """Leave the picture as it is."""
 
     def moved(self, resized: Resized) -> SGD:
         """Return an SGD whose velocity is resized."""
@@ -256,6 +265,14 @@ class LBFGS:
         length = line.start(float(loss), slope, first=first, most=1.0 if self.bounded else None)
         self._line = line, image.flatten().clone(), grad, direction
         image.add_((length * direction).view_as(image))
+
+    @torch.no_grad()
+    def settle(self, image: Tensor) -> None:
+        """Put `image` at the best point that a search measured, where it is at one that nobody has measured; and end the search."""
+        if self._line is not None:
+            line, start, _, direction = self._line
+            image.copy_((start + line.best * direction).view_as(image))
+            self._line = None
 
     def _step_from(self, image: Tensor, grad: Tensor) -> Tensor:
         """Return the quasi-Newton step, whose end is valid if pixels are bounded."""

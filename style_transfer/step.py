@@ -61,8 +61,8 @@ class Step:
         self._limits = shop.limits
         self._adam = optimizer if record and isinstance(optimizer, Adam) else None
 
-    def __call__(self) -> Evaluation:
-        """Take one step."""
+    def __call__(self, *, last: bool = False) -> Evaluation:
+        """Take one step, the last one of the scale if `last`."""
         adam = self._adam
         if adam is not None and self.objective.settled:
             if self._recorded is None and self._warm == WARM and self._recordable():
@@ -72,6 +72,8 @@ class Step:
                 return self._play(adam, *self._recorded)
         evaluation = self.shop.attempt(self._evaluate)
         self.optimizer.step(self.image, evaluation.loss)
+        if last:
+            self.optimizer.settle(self.image)
         self.average.update(self.image)
         if self.shop.limits != self._limits:  # memory ran out
             self._adam = self._recorded = None

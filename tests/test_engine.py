@@ -86,6 +86,16 @@ def test_iterates_tell_where_they_are(make_network: MakeNetwork) -> None:
     assert seen[-1] == (46, (23, 46), 5, 5, True, 16 * 33 * 6 + 23 * 46 * 5)
 
 
+@pytest.mark.parametrize("count", range(2, 12))
+def test_a_line_search_ends_at_the_best_point_it_measured(make_network: MakeNetwork, count: int) -> None:
+    content, style, network = picture(1, 32, 32), picture(2, 32, 32), make_network(dtype=torch.float64)
+    settings = Settings(end_scale="32", initial_iterations=count, init="gray", optimizer="lbfgs", line_search="strong-wolfe",
+                        avg_decay=0, min_scale=32)  # fmt: skip
+    found = list(engine.stylize(content, [style], settings, networks=[network]))
+    judge = Objective([network], content, [style], settings)
+    assert objective_value(judge, found[-1].image()) == pytest.approx(min(float(it.loss) for it in found), rel=1e-9)
+
+
 def test_a_scale_can_be_ended_by_its_caller(make_network: MakeNetwork) -> None:
     iterates = engine.stylize(picture(1, 51, 60).float(), [picture(2, 70, 55).float()], Settings(**SHORT),
                               networks=[make_network(dtype=torch.float32)])  # fmt: skip
