@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from .errors import (
         CheckpointError,
         DeviceError,
+        DistributedError,
         ImageError,
+        MemoryLimitError,
         NumericError,
         OutputError,
         SettingsError,
@@ -31,8 +33,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "CheckpointError": "errors",
     "DeviceError": "errors",
+    "DistributedError": "errors",
     "ImageError": "errors",
     "Iterate": "iterate",
+    "MemoryLimitError": "errors",
     "NumericError": "errors",
     "OutputError": "errors",
     "Settings": "config",
@@ -46,8 +50,10 @@ _HOMES = {
 __all__ = [
     "CheckpointError",
     "DeviceError",
+    "DistributedError",
     "ImageError",
     "Iterate",
+    "MemoryLimitError",
     "NumericError",
     "OutputError",
     "Settings",

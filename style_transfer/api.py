@@ -50,7 +50,7 @@ class StyleTransfer:
 
     def __init__(
         self,
-        devices: Sequence[str] | None = None,
+        devices: Sequence[str | torch.device] | str | torch.device | None = None,
         pooling: str | None = None,
         *,
         network: str | None = None,
@@ -59,7 +59,8 @@ class StyleTransfer:
         sharding: str = "tiles",
         split: str | None = None,
     ) -> None:
-        names = None if devices is None else tuple(map(str, devices))
+        given_devices = (devices,) if isinstance(devices, str | torch.device) else devices
+        names = None if given_devices is None else tuple(map(str, given_devices))
         given = {"preset": preset, "devices": names, "pooling": pooling, "network": network, "weights": weights,
             "sharding": sharding, "split": split}  # fmt: skip
         self._given = {name: value for name, value in given.items() if value is not None}
@@ -88,7 +89,7 @@ class StyleTransfer:
         `init` is a name of `Settings.init` or a picture.
         `callback` gets an `Iterate` after each step, whose `image()` is as the engine has it; `get_image` has its colours
         finished. The result at full depth is `get_image("np_uint16")` or
-        `get_image_tensor()`. Raises `SettingsError` or `ImageError`.
+        `get_image_tensor()`, which are those of the run that took a step last. Raises `SettingsError` or `ImageError`.
         """
         start = None
         if isinstance(init, str):
@@ -115,8 +116,7 @@ class StyleTransfer:
             self._last, self._coloring = iterate, coloring
             if callback is not None:
                 callback(iterate)
-        picture: Image.Image = self.get_image()
-        return picture
+        return images.to_pil(coloring.finish(to_pixels(iterate.image())))
 
     def get_image_tensor(self) -> Tensor:
         """Return the averaged picture so far: float32 (3, H, W) in [0, 1], (4, H, W) with alpha.

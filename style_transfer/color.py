@@ -425,7 +425,7 @@ def match_lightness(pixels: Pixels, target: Moments, space: str) -> Pixels:
     Gatys et al. (2016), luminance-only transfer: the style should not be dark where the photograph is bright.
     """
     source = moments(pixels, space)
-    deviation = max(source.covariance[0, 0] ** 0.5, MIN_DEVIATION)
+    deviation = max(source.covariance[0, 0], MIN_DEVIATION**2) ** 0.5  # rounding makes a flat picture's negative
     scale = float(max(target.covariance[0, 0], 0.0) ** 0.5 / deviation)
     return gray(pixels, space, scale, float(target.mean[0] - scale * source.mean[0]))
 

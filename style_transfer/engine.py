@@ -19,7 +19,7 @@ from torch import Tensor
 from . import allocator, memory
 from .checkpoint import BUSY, State, differences, digest, joint
 from .config import INITS, Settings
-from .devices import Transfer, deterministic, resolve
+from .devices import Transfer, deterministic, no_autocast, resolve
 from .distributed import LOCAL, Group, Rows
 from .errors import CheckpointError, DeviceError, ImageError, NumericError, SettingsError
 from .initial import first_picture, ready
@@ -276,11 +276,16 @@ class _Place:
 def _run(work: _Work, state: State | None, fallback: Callable[[], State | None] | None) -> Generator[Iterate, bool | None, None]:
     """Yield what `_recovered` does. The modes of torch that it needs hold while it works, and the caller's in between."""
     ends: bool | None = None
+    kinds = {"cpu", *(device.type for network in work.networks for device in network.devices)}
     with contextlib.ExitStack() as stack:
         stack.callback(allocator.keep_freed, False)
         painting = stack.enter_context(contextlib.closing(_recovered(work, state, fallback)))
         while True:
-            with deterministic(work.settings.deterministic), torch.inference_mode(False), torch.enable_grad():
+            with contextlib.ExitStack() as modes:
+                modes.enter_context(deterministic(work.settings.deterministic))
+                modes.enter_context(torch.inference_mode(False))
+                modes.enter_context(torch.enable_grad())
+                modes.enter_context(no_autocast(kinds))
                 try:
                     iterate = painting.send(ends)
                 except StopIteration:

@@ -139,9 +139,11 @@ def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
     """Convert a PIL picture by the rules of `load`: its ICC profile and EXIF orientation are applied.
 
     Modes I;16 and I count to 65535; mode F is taken to be in [0, 1]. Raises ImageError for a mode that
-    cannot be read (LAB), for NaN, and for a damaged file behind the picture.
+    cannot be read (LAB), for NaN, for what is no PIL picture, and for a damaged file behind the picture.
     """
     name = "PIL picture"
+    if not isinstance(image, Image.Image):
+        raise ImageError(f"a PIL picture is wanted, not {type(image).__name__}; Image.open or Image.fromarray makes one")
     if not image.width or not image.height:
         raise ImageError(f"{name}: {image.width} x {image.height} has no pixels")
     try:
@@ -1008,7 +1010,7 @@ def _png_rows(pixels: Array) -> Iterator[bytes]:
     row_bytes, step = pixels.shape[1] * pixels.shape[2] * 2, pixels.shape[2] * 2
     above = np.zeros((1, row_bytes), np.uint8)
     for top in range(0, pixels.shape[0], _STRIP_ROWS):
-        strip = quantize(pixels[top : top + _STRIP_ROWS], np.uint16).astype(">u2")
+        strip = quantize(pixels[top : top + _STRIP_ROWS], np.uint16).astype(">u2", order="C")
         rows = strip.view(np.uint8).reshape(-1, row_bytes)
         sub = rows.copy()
         sub[:, step:] -= rows[:, :-step]

@@ -27,6 +27,7 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
     Numbers come from `settings.random_seed`, on the CPU, so they are the same for every device.
     """
     random = torch.Generator().manual_seed(settings.random_seed)
+    content, styles = content.cpu(), [style.cpu() for style in styles]
     shape = (1, 3, *size)
     if settings.init == "content":
         return resize(content, size, antialias=True).clamp(0, 1)

@@ -26,7 +26,7 @@ class Interrupt:
         self.echo = echo
         self.first: int | None = None
         self.second = False
-        self._when = 0.0
+        self._when: float | None = None
         self._left = threading.Event()
 
     @property
@@ -40,10 +40,11 @@ class Interrupt:
         return 128 + (self.first or signal.SIGINT)
 
     def _again(self, number: int) -> bool:
-        """Take note of a signal; say whether it is a second one."""
+        """Take note of a signal as it comes; say whether it is a second one. Only the other thread asks."""
         now = time.monotonic()
-        if self.first is None:
-            self.first, self._when = number, now
+        if self._when is None:
+            self.first, self._when = self.first or number, now
+            return False
         return now - self._when > self.echo and number != getattr(signal, "SIGHUP", None)
 
     def _handle(self, number: int, frame: object) -> None:
@@ -51,7 +52,7 @@ class Interrupt:
         if self.second:
             raise KeyboardInterrupt
         if self.first is None:
-            self.first, self._when = number, time.monotonic()
+            self.first = number
 
     def _backstop(self, signals: socket.socket) -> None:
         """Count signals as they come; end the process if the main thread, deep in some computation, does not heed a second."""

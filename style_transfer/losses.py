@@ -88,6 +88,10 @@ def scaled_squared_error(squares: Tensor, magnitudes: Tensor) -> Tensor:
     return squares / (magnitudes + SCALED_EPS)
 
 
+SMALLEST = 1e-24
+"""A mean difference below this is none."""
+
+
 def error(kind: str, squares: Tensor, magnitudes: Tensor, count: Tensor | float) -> Tensor:
     """Return an error from the sum of squared differences, the sum of their magnitudes, and how many there are.
 
@@ -99,7 +103,8 @@ def error(kind: str, squares: Tensor, magnitudes: Tensor, count: Tensor | float)
     if kind == "mean":
         return squares / count
     if kind == "relative":
-        return squares / (2 * magnitudes.detach() / count).clamp_min(torch.finfo(squares.dtype).tiny)
+        mean = 2 * magnitudes.detach() / count
+        return squares / torch.where(mean > SMALLEST, mean, 1)  # the slope of nothing is nothing, not infinite
     return squares
 
 

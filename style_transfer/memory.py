@@ -109,7 +109,7 @@ def used_bytes(device: torch.device) -> int:
 
 def ran_out(error: BaseException) -> bool:
     """Say whether an exception means that memory ran out."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "can't allocate memory", "not enough memory", "unable to find an engine", "alloc_failed")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error).lower() for word in words)
 
 
@@ -117,7 +117,10 @@ def release() -> None:
     """Give back memory that nothing uses any more."""
     gc.collect()
     allocator.trim()
-    if torch.accelerator.is_available():
+    kind = torch.accelerator.current_accelerator()
+    if kind is not None and kind.type == "mps":
+        torch.mps.empty_cache()  # torch.accelerator's fails there before torch 2.15
+    elif kind is not None:
         torch.accelerator.empty_cache()
 
 
@@ -180,7 +183,7 @@ def _probe(network: Network, segment: Segment, cells: int) -> tuple[Tensor, int]
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
         sums: list[Tensor] = []
         output = network.run(segment, x, lambda _, features: sums.append(gram(flat(features, None)).sum()))
-        total = sum(sums, output.sum())
+        total = torch.stack([value.to(x.device) for value in (*sums, output.sum())]).sum()
     return torch.autograd.grad(total, x)[0], sum(held.values())
 
 

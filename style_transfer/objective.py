@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .config import Settings
 from .distributed import LOCAL, Group
+from .errors import SettingsError
 from .losses import (
     ContentLoss,
     GramLoss,
@@ -149,6 +150,8 @@ class Objective:
         tv: Loss = InnerTVLoss(white) if settings.tv_loss == "inner" else TV[settings.tv_loss]()
         terms.append(Term("tv", PICTURE, tv, settings.tv_weight))
         self.terms = tuple(term for term in terms if term.weight)
+        if not self.terms:
+            raise SettingsError("there is nothing to paint by: every weight is 0, or masks leave nothing at this size")
         self.decomposes = content.device.type == "cpu" and "wasserstein" in settings.statistics
         self._limit(limits)
 

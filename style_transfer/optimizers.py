@@ -268,7 +268,7 @@ class LBFGS:
 
     @torch.no_grad()
     def settle(self, image: Tensor) -> None:
-        """Put `image` at the best point that a search measured, where it is at one that nobody has measured; and end the search."""
+        """Put `image` at the best point that a search measured, if it is at one that nobody has, and end the search."""
         if self._line is not None:
             line, start, _, direction = self._line
             image.copy_((start + line.best * direction).view_as(image))

@@ -185,8 +185,12 @@ def parse(argv: Sequence[str]) -> tuple[str, list[str], Settings, Options]:
 
     With --each the content is the first of its values.
     """
-    flags = vars(make_parser().parse_args(argv))
-    content, styles = flags.pop("content"), flags.pop("styles")
+    parser = make_parser()
+    known, rest = parser.parse_known_args(argv)
+    if any(word.startswith("-") for word in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    flags = vars(known)
+    content, styles = flags.pop("content"), [*flags.pop("styles"), *rest]  # argparse leaves those after an option
     given = sources.gather((Options, Settings), flags, os.environ)
     if "each" in given:
         styles = [content, *styles] if content is not None else []

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -29,6 +28,7 @@ from .networks.graph import Network
 from .networks.spec import Segment
 from .schedule import Size
 from .tiling import Box, Tile, Window, bounds, coarser_rows, deal, grown_rows, plan_tiles, share_area, window
+from .workers import for_each
 
 PICTURE = "picture"
 """The name of the layer that is the picture itself."""
@@ -292,8 +292,7 @@ class Sweep:
                 stack.enter_context(network.float32_math())
             if len(self.networks) == 1:
                 return [work(0)]
-            pool = stack.enter_context(ThreadPoolExecutor(len(self.networks)))
-            return list(pool.map(work, range(len(self.networks))))
+            return for_each(len(self.networks), work)
 
 
 def add(total: dict[str, Stats], more: Mapping[str, Stats]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -31,6 +31,19 @@ def _workers(threads: int) -> ThreadPoolExecutor:
         future.result()
     torch.set_num_threads(threads)  # so that later threads do
     return pool
+
+
+@functools.cache
+def _hand(index: int) -> ThreadPoolExecutor:
+    """Return the thread that drives a device: always the same, since cuDNN keeps its plans a thread and never frees them."""
+    return ThreadPoolExecutor(1, f"hand-{index}")
+
+
+def for_each(count: int, work: Callable[[int], T]) -> list[T]:
+    """Return what `work` returns for each number below `count`, all at once, each number always in the same thread."""
+    futures = [_hand(index).submit(work, index) for index in range(count)]
+    wait(futures)
+    return [future.result() for future in futures]
 
 
 def at_once(work: Sequence[Callable[[], T]]) -> list[T]:

@@ -94,6 +94,14 @@ def test_a_command_of_style_transfer_pytorch_parses_unchanged() -> None:
     )
 
 
+def test_styles_may_stand_after_options() -> None:
+    for line in ("a.jpg -s 64 b.jpg c.jpg", "-o o.png a.jpg -s 64 b.jpg c.jpg", "a.jpg b.jpg -s 64 c.jpg"):
+        content, styles, settings, _ = parse(line.split())
+        assert (content, styles, settings.end_scale) == ("a.jpg", ["b.jpg", "c.jpg"], "64")
+    with pytest.raises(SettingsError, match="unrecognized arguments: --sidez 3"):
+        parse("a.jpg b.jpg --sidez 3".split())
+
+
 def test_long_names_and_the_lone_browser_flag_parse() -> None:
     _, _, settings, options = parse(
         "c s --output o.png --style-weights 1 --random-seed 1 --content-weight 1 --tv-weight 1 --min-scale 9 --end-scale 99 "

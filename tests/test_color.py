@@ -191,6 +191,13 @@ def test_histograms_of_several_pictures_count_by_weight() -> None:
     assert (found.mean(2) < 0.5).mean() == pytest.approx(0.25, abs=0.06)
 
 
+@pytest.mark.parametrize("colour", [(200, 30, 40), (217, 163, 130), (0, 0, 0), (255, 255, 255), (1, 2, 3)])
+@pytest.mark.parametrize("shape", [(30, 40), (75, 68)])
+def test_a_flat_pictures_lightness_is_matched(colour: tuple[int, ...], shape: tuple[int, int]) -> None:
+    flat = np.broadcast_to(np.float32(colour) / np.float32(255), (*shape, 3)).copy()
+    assert np.isfinite(color.match_lightness(flat, color.moments(painting(2), "oklab"), "oklab")).all()
+
+
 def test_a_flat_picture_survives_every_match() -> None:
     flat, other = np.full((5, 6, 3), 0.4, np.float32), painting(2)
     for source, target in ((flat, other), (other, flat)):

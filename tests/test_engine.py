@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -261,3 +262,15 @@ def test_an_iterate_is_shown_in_a_line(make_network: MakeNetwork) -> None:
     settings = Settings(min_scale=32, end_scale="32", initial_iterations=1)
     (iterate,) = engine.stylize(picture(1, 40, 30), [picture(2, 40, 40)], settings, networks=[make_network()])
     assert repr(iterate) == f"<Iterate 24x32, step 1 of 1, loss {float(iterate.loss):.6g}>"
+
+
+def test_equal_pictures_have_no_relative_error_and_no_slope(make_network: MakeNetwork) -> None:
+    settings = Settings(content_error="relative", content_weight=100, **SHORT)
+    found = steps(picture(1, 40, 40).float(), [picture(2, 40, 40).float()], settings, make_network(dtype=torch.float32))
+    assert all(math.isfinite(loss) for loss, _ in found) and found[-1][1].isfinite().all()
+
+
+def test_no_weights_are_refused(make_network: MakeNetwork) -> None:
+    settings = Settings(content_weight=0, tv_weight=0, style_factor=0, **SHORT)
+    with pytest.raises(SettingsError, match="every weight is 0"):
+        steps(picture(1, 40, 40).float(), [picture(2, 40, 40).float()], settings, make_network())

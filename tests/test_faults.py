@@ -520,3 +520,12 @@ def test_a_signal_to_torchrun_leaves_a_checkpoint_that_one_process_goes_on_from(
     iterate = next(engine.stylize(content, [style], settings, networks=loaded, resume=found.state))
     assert (iterate.index, iterate.step) == (1, found.state.step + 1)
     assert (iterate.image() - found.state.picture()).abs().max() < 0.05
+
+
+def test_a_signal_that_the_main_thread_sees_first_counts_once() -> None:
+    interrupt = Interrupt(echo=0.0)
+    interrupt._handle(signal.SIGINT, None)
+    time.sleep(0.01)
+    assert not interrupt._again(signal.SIGINT) and interrupt.asked
+    time.sleep(0.01)
+    assert interrupt._again(signal.SIGINT)

@@ -1291,3 +1291,15 @@ def test_a_live_view_shows_alpha_on_white() -> None:
     pixels[:, 8:, 3] = 1
     shown = np.asarray(Image.open(io.BytesIO(images.encode_jpeg(pixels))))
     assert shown[:, :7].min() > 250 and shown[:, 9:].max() < 5
+
+
+def test_pixels_of_any_order_in_memory_are_written(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((3, 6, 5), np.float32).transpose(1, 2, 0)
+    images.save(tmp_path / "a.png", pixels)
+    images.save(tmp_path / "b.png", np.ascontiguousarray(pixels))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_what_is_no_pil_picture_is_told() -> None:
+    with pytest.raises(ImageError, match="not ndarray"):
+        images.from_pil(np.zeros((4, 4, 3), np.uint8))  # type: ignore[arg-type]

@@ -257,3 +257,17 @@ def test_the_callers_default_device_does_not_reach_into_a_run(about: dict[str, A
     finally:
         torch.set_default_device(None)
     assert np.array_equal(found, before)
+
+
+def test_the_callers_autocast_does_not_reach_into_a_run() -> None:
+    settings = Settings(network="compact", min_scale=32, end_scale="32", initial_iterations=2, precision="fp32")
+
+    def run() -> Tensor:
+        content, style = picture(1, 32, 32, torch.float32), picture(2, 32, 32, torch.float32)
+        *_, last = stylize(content, [style], settings)
+        return last.image()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run()
+        assert torch.is_autocast_enabled("cpu")
+    assert torch.equal(found, run())

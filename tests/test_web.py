@@ -582,3 +582,13 @@ def test_connections_that_do_not_read_are_closed_at_the_end() -> None:
     for client in deaf:
         client.close()
     assert not left
+
+
+def test_rows_go_by_the_names_of_terms_when_some_come_or_go() -> None:
+    history = History()
+    for parts in ({"a": 1.0, "tv": 2.0}, {"a": 1.0, "b": 3.0, "tv": 2.0}, {"tv": 5.0}):
+        values = {name: torch.tensor(value) for name, value in parts.items()}
+        history.add(SimpleNamespace(loss=torch.tensor(9.0), parts=values))  # type: ignore[arg-type]
+        history.read()
+    assert history.names == ("a", "tv", "b")
+    assert history.rows == [[1, 9, 1, 2, None], [2, 9, 1, 2, 3], [3, 9, None, 5, None]]

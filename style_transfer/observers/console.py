@@ -26,7 +26,12 @@ def print_out(text: object) -> None:
     except UnicodeEncodeError:
         print(str(text).encode("ascii", "backslashreplace").decode(), flush=True)
     except OSError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+        _let_go()
+
+
+def _let_go() -> None:
+    """Write what else goes to standard output nowhere, or Python complains at its exit."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def clock(seconds: float) -> str:
@@ -218,6 +223,8 @@ class JSONLines(Quiet):
             print(json.dumps(event, allow_nan=False), file=self.out, flush=True)
         except OSError:
             self.open = False
+            if self.out is sys.stdout:
+                _let_go()
 
     def update(self, iterate: Iterate, left: float) -> None:
         """Print the iteration, or the ones before whose numbers have arrived from the device."""

@@ -40,7 +40,7 @@ class History:
             return
         self._last = iterate
         self.steps += 1
-        self.names = self.names or tuple(iterate.parts)
+        self.names += tuple(name for name in iterate.parts if name not in self.names)  # masks may leave a scale some
         if self.steps % (1 << self.generation) == 0 or self.steps == self.first + 1:
             self._late.put(self.steps, {"loss": iterate.loss, **iterate.parts})
             self._pending += 1
@@ -51,7 +51,10 @@ class History:
         """Take in what has arrived since the last time; with `wait`, wait for the rest too."""
         self._pending = 0
         for step, numbers in self._late.arrived(wait=wait):
-            self.rows.append([step, *(value if math.isfinite(value) else None for value in numbers.values())])
+            known = {name: value for name, value in numbers.items() if math.isfinite(value)}
+            self.rows.append([step, *(known.get(name) for name in ("loss", *self.names))])
+        for row in self.rows:
+            row.extend([None] * (2 + len(self.names) - len(row)))
         while len(self.rows) > self.limit:
             rows = [row for row in self.rows[1:] if int(row[0] or 0) % (2 << self.generation) == 0]
             self.rows = [self.rows[0], *rows]
