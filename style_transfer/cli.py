@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from .batch import Task
     from .checkpoint import Found, Keeper, State
+    from .color import Pixels
     from .images import Picture
     from .masks import Region
     from .networks import Weights
@@ -293,8 +294,7 @@ class Run:
 
         def load(path: str, *, alpha: bool = False) -> Picture:
             picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels, alpha=alpha)
-            for note in picture.notes:
-                self._remark(f"{path}: {note}")
+            self._tell(path, picture)
             return picture
 
         init = self.settings.init
@@ -306,6 +306,11 @@ class Run:
         styles = [load(path) for path in task.styles]
         return content, styles, None if init in INITS else load(init)
 
+    def _tell(self, path: str, picture: Picture) -> None:
+        """Say what a picture's reader has to say of it."""
+        for note in picture.notes:
+            self._remark(f"{path}: {note}")
+
     def _load_regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
         """Return the regions that the masks describe."""
         from . import images
@@ -314,9 +319,13 @@ class Run:
         given = self.options.content_mask or (), self.options.style_mask or ()
         if not any(given):
             return ()
-        content_masks, style_masks = (
-            [images.load(path, max_pixels=self.options.max_pixels).pixels for path in paths] for paths in given
-        )
+
+        def load(path: str) -> Pixels:
+            mask = images.load(path, max_pixels=self.options.max_pixels)
+            self._tell(path, mask)
+            return mask.pixels
+
+        content_masks, style_masks = (list(map(load, paths)) for paths in given)
         return regions_of(content_masks, style_masks, len(styles), [picture.size for picture in (content, *styles)])
 
     def _check_sizes(self, content: Picture, styles: Sequence[Picture]) -> Sequence[Stage]:

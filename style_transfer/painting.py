@@ -14,7 +14,7 @@ import torch
 from . import memory
 from .api import to_pixels
 from .errors import NumericError, OutputError, StyleTransferError
-from .files import shown
+from .files import is_there, shown
 from .observers.console import JSONLines, TimeLeft, print_out
 
 if TYPE_CHECKING:
@@ -279,7 +279,9 @@ class Painting:
             if iterate.ends_run and self.group.size == 1:  # the others have not failed, and would not take part
                 self._keep(iterate)
             self.keeper.close()
-            raise OutputError(f"{error}; mend that and go on from {self.output.checkpoint} with --resume") from error
+            kept = self.output.checkpoint
+            way = f"go on from {kept} with --resume" if kept is not None and is_there(kept) else "begin again"
+            raise OutputError(f"{error}; mend that and {way}") from error
         if self.keeper is None or not iterate.ends_run:
             return
         if self.options.keep_checkpoint:

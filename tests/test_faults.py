@@ -30,6 +30,7 @@ from style_transfer.config import Settings
 from style_transfer.interrupt import Interrupt
 from style_transfer.iterate import Iterate
 from style_transfer.objective import Evaluation, Objective
+from style_transfer.painting import Painting
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "OMP_NUM_THREADS": "1"}
@@ -324,6 +325,12 @@ def test_row_53_a_disk_that_is_full_at_the_end_leaves_everything_to_go_on_from(
         assert cli.main(command("--quiet")) == 6
         err = capsys.readouterr().err
         assert "the run goes on without saving" in err and "go on from o.png.checkpoint with --resume" in err
+        Path("o.png.checkpoint").rename("kept")
+        patch.setattr(Painting, "_keep", lambda *_: None)  # the disk is too full for that too
+        assert cli.main(command("--quiet")) == 6
+        err = capsys.readouterr().err
+        assert "mend that and begin again" in err and "go on from" not in err
+        Path("kept").rename("o.png.checkpoint")
     assert images.WRITERS[".png"].write is write
     assert Path("o.png").read_bytes() == b"old" and not list(place.glob(".style_transfer*"))
     assert cli.main(command("--resume")) == 0

@@ -217,7 +217,7 @@ def test_masks_that_make_no_sense_are_refused(content, style, styles, error, wor
         regions_of(content, style, styles, [(40, 60), (30, 30), (30, 30)])
 
 
-def test_masks_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for name in ("c.png", "s.png", "t.png"):
@@ -226,7 +226,11 @@ def test_masks_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     left[:, :30] = 255
     Image.fromarray(left).save("left.png")
     Image.fromarray(255 - left).save("right.png")
-    common = ["c.png", "s.png", "t.png", "--network", "compact", "-ms", "60", "-s", "60", "-ii", "2", "--quiet"]
+    common = ["c.png", "s.png", "t.png", "--network", "compact", "-ms", "60", "-s", "60", "-ii", "2"]
+    Image.merge("LA", (Image.fromarray(left), Image.fromarray(left))).save("alpha.png")
+    assert cli.main([*common, "--content-mask", "alpha.png", "right.png"]) == 0
+    assert "alpha.png: alpha" in capsys.readouterr().err
+    common.append("--quiet")
     assert cli.main([*common, "--content-mask", "left.png", "right.png"]) == 0
     assert '"content_masks": [' in Path("out.png.json").read_text()
     assert cli.main([*common, "--content-mask", "left.png"]) == 2
