@@ -83,9 +83,11 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
 
 
 def peak(device: torch.device) -> int:
-    """Return the peak memory so far, the GPU's or the process's."""
+    """Return the peak memory so far: what torch held of the GPU's, recordings too, or the process's."""
     from style_transfer import memory
 
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
     return memory.peak_bytes([device])
 
 
