@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import sources
 from .config import INITS, flag_name, options_of
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from .batch import Task
     from .checkpoint import Found, Keeper, State
-    from .color import Pixels
     from .images import Picture
     from .masks import Region
     from .networks import Weights
@@ -290,13 +289,7 @@ class Run:
         )
 
     def _load_pictures(self, task: Task) -> tuple[Picture, list[Picture], Picture | None]:
-        from . import images
-
-        def load(path: str, *, alpha: bool = False) -> Picture:
-            picture = images.load(path, proof=self.options.proof, max_pixels=self.options.max_pixels, alpha=alpha)
-            self._tell(path, picture)
-            return picture
-
+        load = functools.partial(self._load, proof=self.options.proof)
         init = self.settings.init
         if init not in INITS and not is_there(init):
             raise SettingsError(
@@ -306,26 +299,23 @@ class Run:
         styles = [load(path) for path in task.styles]
         return content, styles, None if init in INITS else load(init)
 
-    def _tell(self, path: str, picture: Picture) -> None:
-        """Say what a picture's reader has to say of it."""
+    def _load(self, path: str, **about: Any) -> Picture:
+        """Load a picture, and say what its reader has to say of it."""
+        from . import images
+
+        picture = images.load(path, max_pixels=self.options.max_pixels, **about)
         for note in picture.notes:
             self._remark(f"{path}: {note}")
+        return picture
 
     def _load_regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
         """Return the regions that the masks describe."""
-        from . import images
         from .masks import regions_of
 
         given = self.options.content_mask or (), self.options.style_mask or ()
         if not any(given):
             return ()
-
-        def load(path: str) -> Pixels:
-            mask = images.load(path, max_pixels=self.options.max_pixels)
-            self._tell(path, mask)
-            return mask.pixels
-
-        content_masks, style_masks = (list(map(load, paths)) for paths in given)
+        content_masks, style_masks = ([self._load(path).pixels for path in paths] for paths in given)
         return regions_of(content_masks, style_masks, len(styles), [picture.size for picture in (content, *styles)])
 
     def _check_sizes(self, content: Picture, styles: Sequence[Picture]) -> Sequence[Stage]:

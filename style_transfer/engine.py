@@ -281,11 +281,7 @@ def _run(work: _Work, state: State | None, fallback: Callable[[], State | None] 
         stack.callback(allocator.keep_freed, False)
         painting = stack.enter_context(contextlib.closing(_recovered(work, state, fallback)))
         while True:
-            with contextlib.ExitStack() as modes:
-                modes.enter_context(deterministic(work.settings.deterministic))
-                modes.enter_context(torch.inference_mode(False))
-                modes.enter_context(torch.enable_grad())
-                modes.enter_context(no_autocast(kinds))
+            with deterministic(work.settings.deterministic), torch.inference_mode(False), torch.enable_grad(), no_autocast(kinds):
                 try:
                     iterate = painting.send(ends)
                 except StopIteration:
