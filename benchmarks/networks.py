@@ -21,13 +21,14 @@ from pathlib import Path
 
 import torch
 
-from style_transfer import images, networks
+from style_transfer import networks
 from style_transfer.api import to_tensor
-from style_transfer.config import Settings
-from style_transfer.initial import ready
+from style_transfer.engine.initial import ready
+from style_transfer.evaluation.objective import Objective
+from style_transfer.geometry.scales import Stage, fit
 from style_transfer.networks.graph import Network
-from style_transfer.objective import Objective
-from style_transfer.schedule import Stage, fit
+from style_transfer.pictures import images
+from style_transfer.settings.settings import Settings
 
 CPU = (torch.device("cpu"),)
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 from tiling import measure
 
-from style_transfer.config import Settings
-from style_transfer.memory import state_bytes
+from style_transfer.evaluation.memory import state_bytes
+from style_transfer.geometry.scales import Size
+from style_transfer.geometry.tiles import plan_tiles, share_rows
 from style_transfer.networks import SPECS
 from style_transfer.networks.graph import Network
 from style_transfer.networks.spec import Segment
-from style_transfer.schedule import Size
-from style_transfer.tiling import plan_tiles, share_rows
+from style_transfer.settings.settings import Settings
 
 FLOAT = 4
 TILE_SIDE = 640

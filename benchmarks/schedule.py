@@ -22,16 +22,17 @@ from pathlib import Path
 import textbook
 import torch
 
-from style_transfer import images, networks
+from style_transfer import networks
 from style_transfer.api import to_tensor
-from style_transfer.config import Settings
-from style_transfer.devices import PRECISIONS
-from style_transfer.engine import stylize
-from style_transfer.initial import ready
+from style_transfer.compute.devices import PRECISIONS
+from style_transfer.engine.initial import ready
+from style_transfer.engine.loop import stylize
+from style_transfer.evaluation.objective import Objective, size_of
+from style_transfer.geometry.scales import plan
 from style_transfer.networks import weights
 from style_transfer.networks.graph import Network
-from style_transfer.objective import Objective, size_of
-from style_transfer.schedule import plan
+from style_transfer.pictures import images
+from style_transfer.settings.settings import Settings
 
 RUNS = "default", "auto", "textbook"
 

@@ -12,12 +12,13 @@ import argparse
 import torch
 from torch import Tensor
 
-from style_transfer import images, networks
+from style_transfer import networks
 from style_transfer.api import to_tensor
-from style_transfer.config import Settings
-from style_transfer.engine import stylize
-from style_transfer.memory import tiles_of
-from style_transfer.sweep import Sweep
+from style_transfer.engine.loop import stylize
+from style_transfer.evaluation.memory import tiles_of
+from style_transfer.evaluation.sweep import Sweep
+from style_transfer.pictures import images
+from style_transfer.settings.settings import Settings
 
 
 def seam_statistic(image: Tensor, rows: set[int], columns: set[int]) -> float:

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from style_transfer.cli import SPIN
+from style_transfer.cli.main import SPIN
 
 KERNELS = ("conv", "xmma", "implicit", "cudnn", "winograd")
 """Parts of the names of the GPU's kernels that are convolutions."""
@@ -34,18 +34,19 @@ OPERATIONS = ("aten::conv2d", "_Convolve", "ConvolutionBackward0", "_ConvolveBac
 
 def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], float]:
     """Return one iteration of an implementation, which returns the loss if that is read."""
-    from style_transfer import images, networks
+    from style_transfer import networks
     from style_transfer.api import to_tensor
-    from style_transfer.config import Settings
-    from style_transfer.distributed import LOCAL
-    from style_transfer.engine import make_optimizer
+    from style_transfer.compute.distributed import LOCAL
+    from style_transfer.compute.resampling import resize
+    from style_transfer.engine.loop import make_optimizer
+    from style_transfer.engine.optimizers import Average
+    from style_transfer.engine.step import Step
+    from style_transfer.evaluation.objective import Objective
+    from style_transfer.evaluation.planning import Workshop
+    from style_transfer.geometry.scales import Stage
     from style_transfer.networks import weights
-    from style_transfer.objective import Objective
-    from style_transfer.optimizers import Average
-    from style_transfer.planning import Workshop
-    from style_transfer.resampling import resize
-    from style_transfer.schedule import Stage
-    from style_transfer.step import Step
+    from style_transfer.pictures import images
+    from style_transfer.settings.settings import Settings
 
     device = torch.device(args.device)
     originals = [to_tensor(images.load(path)) for path in (args.content, args.style)]
@@ -84,7 +85,7 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
 
 def peak(device: torch.device) -> int:
     """Return the peak memory so far: what torch held of the GPU's, recordings too, or the process's."""
-    from style_transfer import memory
+    from style_transfer.evaluation import memory
 
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
@@ -111,8 +112,8 @@ def profiled(step: Callable[[], float], device: torch.device, steps: int) -> flo
 
 def scored(step: Callable[[], float], steps: int) -> tuple[float, float]:
     """Return a step's median seconds in the losses' values, square roots above all, and in the network's passes. On a CPU."""
-    from style_transfer import objective
-    from style_transfer.sweep import Sweep
+    from style_transfer.evaluation import objective
+    from style_transfer.evaluation.sweep import Sweep
 
     spent = {"at_once": 0.0, "measure": 0.0, "gradient": 0.0}
 
@@ -191,8 +192,8 @@ class Worker:
 
 def size_at(args: argparse.Namespace, side: int) -> tuple[int, int]:
     """Return the content's size at a long side."""
-    from style_transfer import images
-    from style_transfer.schedule import fit
+    from style_transfer.geometry.scales import fit
+    from style_transfer.pictures import images
 
     pixels = images.load(args.content).pixels
     return fit((pixels.shape[0], pixels.shape[1]), side, enlarge=True)
@@ -303,8 +304,8 @@ def operations_per_pixel() -> float:
     """Return the operations of one iteration with VGG-19 and the default layers, forward and backward."""
     from scaling import flops_per_cell
 
-    from style_transfer.config import Settings
     from style_transfer.networks import SPECS
+    from style_transfer.settings.settings import Settings
 
     (segment,) = SPECS["vgg19"].segments(Settings().layers, cut=False)
     return 2 * flops_per_cell(segment)
@@ -322,8 +323,8 @@ def ladder(args: argparse.Namespace, side: int) -> float:
 
 def textbook_ladder(args: argparse.Namespace, side: int) -> float:
     """Return the seconds of the textbook's whole run: one short of ten steps at each scale, times the steps it has."""
-    from style_transfer.config import Settings
-    from style_transfer.schedule import plan
+    from style_transfer.geometry.scales import plan
+    from style_transfer.settings.settings import Settings
 
     seconds = 0.0
     size = size_at(args, side)

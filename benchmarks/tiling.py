@@ -28,14 +28,14 @@ def child(argv: list[str]) -> None:
     content, style, weights, side, limit, steps, threads, device = argv
     import torch
 
-    from style_transfer import images
     from style_transfer.api import to_tensor
-    from style_transfer.config import Settings
-    from style_transfer.devices import of_local_rank
-    from style_transfer.distributed import joined
-    from style_transfer.engine import stylize
-    from style_transfer.objective import Evaluation, Objective
-    from style_transfer.sweep import Limits
+    from style_transfer.compute.devices import of_local_rank
+    from style_transfer.compute.distributed import joined
+    from style_transfer.engine.loop import stylize
+    from style_transfer.evaluation.objective import Evaluation, Objective
+    from style_transfer.evaluation.sweep import Limits
+    from style_transfer.pictures import images
+    from style_transfer.settings.settings import Settings
 
     torch.set_num_threads(int(threads))
     times: list[float] = []

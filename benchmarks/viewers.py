@@ -22,11 +22,11 @@ from multiprocessing.synchronize import Event
 import torch
 
 from style_transfer.api import to_pixels
-from style_transfer.config import Settings
-from style_transfer.engine import stylize
+from style_transfer.engine.loop import stylize
 from style_transfer.networks import load
 from style_transfer.observers.console import TimeLeft
 from style_transfer.observers.web import WebObserver
+from style_transfer.settings.settings import Settings
 
 
 def view(address: str, watching: Event, over: Event, frames: multiprocessing.Queue[int]) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import StyleTransfer
-    from .config import Settings
-    from .engine import stylize
+    from .engine.iterate import Iterate
+    from .engine.loop import stylize
     from .errors import (
         CheckpointError,
         DeviceError,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         StyleTransferError,
         WeightsError,
     )
-    from .iterate import Iterate
+    from .settings.settings import Settings
 
 __version__ = "0.1.0"
 
@@ -35,16 +35,16 @@ _HOMES = {
     "DeviceError": "errors",
     "DistributedError": "errors",
     "ImageError": "errors",
-    "Iterate": "iterate",
+    "Iterate": "engine.iterate",
     "MemoryLimitError": "errors",
     "NumericError": "errors",
     "OutputError": "errors",
-    "Settings": "config",
+    "Settings": "settings.settings",
     "SettingsError": "errors",
     "StyleTransfer": "api",
     "StyleTransferError": "errors",
     "WeightsError": "errors",
-    "stylize": "engine",
+    "stylize": "engine.loop",
 }
 
 __all__ = [

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import devices as device_choice
-from . import images
-from .color import Coloring
-from .config import INITS, Settings
-from .engine import stylize
+from .compute import devices as device_choice
+from .engine.iterate import Iterate
+from .engine.loop import stylize
 from .errors import SettingsError
-from .iterate import Iterate
 from .networks import load, made_from
+from .pictures import images
+from .pictures.color import Coloring
+from .settings.settings import INITS, Settings
 
 if TYPE_CHECKING:
     from .networks.graph import Network

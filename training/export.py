@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from style_transfer.losses import ContentLoss, GramLoss
+from style_transfer.losses.losses import ContentLoss, GramLoss
 from style_transfer.networks import COMPACT, VGG19, weights
 from style_transfer.networks.graph import Network
 from style_transfer.networks.spec import Conv

@@ -34,11 +34,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from style_transfer.config import Settings
-from style_transfer.losses import scaled_squared_error
+from style_transfer.engine.optimizers import Adam
+from style_transfer.losses.losses import scaled_squared_error
 from style_transfer.networks import COMPACT, VGG19, weights
 from style_transfer.networks.graph import Network
-from style_transfer.optimizers import Adam
+from style_transfer.settings.settings import Settings
 from training import pictures
 from training.start import fitted_student
 

@@ -8,8 +8,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..catalog import about
 from ..errors import WeightsError
+from ..settings.catalog import about
 from .spec import COMPACT, PREPROCESSING, SPECS, VGG19, NetworkSpec
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..config import Settings
+    from ..settings.settings import Settings
     from .graph import Network
 
 __all__ = ["COMPACT", "SPECS", "VGG19", "NetworkSpec", "Weights", "fetch", "layout", "load", "place"]
@@ -66,7 +66,7 @@ def fetch(settings: Settings, *, progress: bool = False, say: Callable[[str], ob
     """
     from pathlib import Path
 
-    from . import weights
+    from ..networks import weights
 
     network, note = "vgg19" if settings.network == "auto" else settings.network, None
     if settings.weights is not None:
@@ -99,7 +99,7 @@ def place(weights: Weights, settings: Settings, devices: Sequence[torch.device])
     On CPUs without fast bfloat16 it takes Winograd's convolutions unless memory is limited.
     Raises `DeviceError` if one of them cannot work in `settings.precision`.
     """
-    from ..devices import choose_precision
+    from ..compute.devices import choose_precision
     from .graph import Network
 
     precision = choose_precision(settings.precision, devices, large=settings.large_gradients)

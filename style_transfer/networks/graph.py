@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..devices import PRECISIONS, float32_math
+from ..compute.devices import PRECISIONS, float32_math
 from .spec import Concat, Conv, NetworkSpec, Norm, Segment
 from .winograd import Convolution
 

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..config import Settings
 from ..errors import ImageError, SettingsError, near_miss
-from ..schedule import Size, Stage
-from ..tiling import Geometry
+from ..geometry.scales import Size, Stage
+from ..geometry.tiles import Geometry
+from ..settings.settings import Settings
 
 
 class _Step:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..files import shown
-from . import caffemodel
+from ..files.atomic import shown
+from ..networks import caffemodel
 from .spec import Conv, NetworkSpec
 
 State = dict[str, Tensor]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..workers import at_once
+from ..compute.threads import at_once
 
 TILE = 4
 """Outputs of a tile each way."""

@@ -1,1 +1,1 @@
-"""Those who watch a run: the console's bar and JSON lines, and the live page."""
+"""What follows a run: console, live page, animation, report and terminal preview."""

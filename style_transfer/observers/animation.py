@@ -25,18 +25,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .. import images, memory
-from ..distributed import LOCAL, Group
+from ..compute.distributed import LOCAL, Group
 from ..errors import OutputError
-from ..files import replacing
-from . import movie
+from ..evaluation import memory
+from ..files.atomic import replacing
+from ..observers import movie
+from ..pictures import images
 from .frames import Shot, fitted, reduced, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..iterate import Iterate
-    from ..schedule import Size
+    from ..engine.iterate import Iterate
+    from ..geometry.scales import Size
     from .frames import Bytes, Pixels
 
 At = tuple[int, int]

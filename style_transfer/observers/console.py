@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from tqdm import tqdm
 
-from ..schedule import Stage
+from ..geometry.scales import Stage
 from .late import Late
 
 if TYPE_CHECKING:
-    from ..iterate import Iterate
+    from ..engine.iterate import Iterate
 
 
 def print_out(text: object) -> None:

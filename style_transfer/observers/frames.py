@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch.nn.functional as F
 
-from .. import images
-from ..devices import Transfer
-from ..resampling import resize
+from ..compute.devices import Transfer
+from ..compute.resampling import resize
+from ..pictures import images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from ..iterate import Iterate
-    from ..schedule import Size
+    from ..engine.iterate import Iterate
+    from ..geometry.scales import Size
 
     Pixels = npt.NDArray[np.float32]
     Bytes = npt.NDArray[np.uint8]

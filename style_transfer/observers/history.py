@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .late import Late
 
 if TYPE_CHECKING:
-    from ..iterate import Iterate
+    from ..engine.iterate import Iterate
 
 Row = list[float | None]
 """The number of the step, counted over the whole run from 1, the loss, and each term; None if it is not finite."""

@@ -21,7 +21,7 @@ class Reading:
     def __init__(self, scalars: Mapping[str, Tensor]) -> None:
         import torch
 
-        from ..devices import Transfer
+        from ..compute.devices import Transfer
 
         self.names = tuple(scalars)
         values = torch.stack([value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32)

@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SettingsError, near_miss
-from ..files import replacing, shown
+from ..files.atomic import replacing, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..schedule import Size
+    from ..geometry.scales import Size
 
     Bytes = npt.NDArray[np.uint8]
     Frames = Iterable[tuple[Bytes, int]]

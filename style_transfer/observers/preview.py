@@ -25,8 +25,8 @@ from .frames import Shot, reduced, shown
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..iterate import Iterate
-    from ..schedule import Size
+    from ..engine.iterate import Iterate
+    from ..geometry.scales import Size
     from .console import Bar
     from .frames import Bytes, Pixels
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from .. import images
+from ..pictures import images
 
 if TYPE_CHECKING:
     from collections.abc import Callable

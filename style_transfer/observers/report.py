@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
-from .. import files, images
-from ..catalog import NETWORKS
-from ..config import Settings, flag_name, options_of
 from ..errors import ImageError
-from ..files import shown
-from ..memory import show_bytes
+from ..evaluation.memory import show_bytes
+from ..files import atomic as files
+from ..files.atomic import shown
+from ..pictures import images
+from ..settings.catalog import NETWORKS
+from ..settings.settings import Settings, flag_name, options_of
 from .console import clock
 from .frames import fitted
 from .history import History, Row
@@ -37,8 +38,8 @@ from .late import Late
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..color import Pixels
-    from ..iterate import Iterate
+    from ..engine.iterate import Iterate
+    from ..pictures.color import Pixels
 
 RESULT_SIDE = 1600
 INPUT_SIDE = 480

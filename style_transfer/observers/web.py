@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from aiohttp import web
 
-    from ..iterate import Iterate
+    from ..engine.iterate import Iterate
 
     Pixels = npt.NDArray[np.float32]
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -603,7 +603,7 @@ class WebObserver:
         return web.Response(body=body, content_type="image/jpeg")
 
     async def _png(self, request: web.Request) -> web.StreamResponse:
-        from .. import images
+        from ..pictures import images
 
         pyramid = await self._now()
         with tempfile.TemporaryFile() as stream:

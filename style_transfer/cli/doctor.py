@@ -1,0 +1,172 @@
+"""Looks at what the program depends on here, finds what is wrong, and says how to mend it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from .. import __version__
+from ..compute import devices
+from ..errors import DeviceError, StyleTransferError, WeightsError
+from ..evaluation import memory
+from ..files.atomic import reason, shown
+from ..networks import SPECS, weights
+from ..pictures import images
+
+LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "tifffile", "imagecodecs", "safetensors", "aiohttp", "psutil")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `error` is what a run would raise over it; `advice` says how to mend or better it."""
+
+    topic: str
+    text: str
+    error: type[StyleTransferError] | None = None
+    advice: str | None = None
+
+
+def examine() -> Iterator[Finding]:
+    """Yield what is found, as soon as it is."""
+    yield Finding("program", f"style_transfer {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for look in (_libraries, _host, _devices, _built_in, _vgg19, _codecs, _folder):
+        yield from look()
+
+
+def _libraries() -> Iterator[Finding]:
+    found, missing = [], []
+    for name in LIBRARIES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    yield Finding("libraries", ", ".join(found))
+    if missing:
+        what = ", ".join(missing)
+        yield Finding(
+            "libraries", f"{what} cannot be found", StyleTransferError, "install style_transfer again, with pip install"
+        )
+
+
+def _host() -> Iterator[Finding]:
+    total, free = psutil.virtual_memory().total, memory.free_bytes(torch.device("cpu"))
+    threads = torch.get_num_threads()
+    text = f"{os.cpu_count()} cores, torch uses {threads}; {memory.show_bytes(free)} of {memory.show_bytes(total)} memory free"
+    yield Finding("host", text)
+
+
+def _devices() -> Iterator[Finding]:
+    names = devices.available()
+    if names == ("cpu",) and shutil.which("nvidia-smi") and torch.version.cuda is None:
+        advice = "install the torch of https://pytorch.org/get-started/locally that is built for CUDA"
+        yield Finding("devices", "nvidia-smi is here, but this torch is built for CPUs alone", advice=advice)
+    for name in names:
+        yield _device(torch.device(name))
+
+
+def _device(device: torch.device) -> Finding:
+    """Return what a device is, and how its gradients differ from the CPU's in float64, in each precision."""
+    topic = f"device {device}"
+    try:
+        about = _described(device)
+        problem = devices.problem(device)
+    except (RuntimeError, AssertionError) as error:
+        about, problem = "", f"cannot be used ({reason(error)})"
+    if problem is not None:
+        advice = "it is not used; update its driver and torch, or take --devices cpu"
+        return Finding(topic, f"{about}{problem}", DeviceError, advice)
+    errors = [f"fp32 {devices.gradient_error(device):.0e}"]
+    for precision in (devices.PRECISIONS["bf16"], devices.PRECISIONS["fp16"]):
+        try:
+            errors.append(f"{precision.name} {devices.gradient_error(device, precision.dtype):.0e}")
+        except (RuntimeError, NotImplementedError):
+            errors.append(f"{precision.name} not there")
+    chosen = devices.choose_precision("auto", [device]).name
+    return Finding(topic, f"{about}gradients right (errors: {', '.join(errors)}); --precision auto is {chosen}")
+
+
+def _described(device: torch.device) -> str:
+    if device.type == "cpu":
+        return ""
+    free = ""
+    if device.type in ("cuda", "xpu"):
+        left, total = torch.accelerator.get_memory_info(device)
+        free = f", {memory.show_bytes(left)} of {memory.show_bytes(total)} free"
+    if device.type != "cuda":
+        return f"{device.type.upper()}{free}; "
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"{torch.cuda.get_device_name(device)}, compute capability {major}.{minor}{free}; "
+
+
+def _built_in() -> Iterator[Finding]:
+    try:
+        state, source = weights.built_in()
+        weights.check(state, SPECS["compact"], source)
+    except WeightsError as error:
+        yield Finding("built-in network", str(error), WeightsError, "install style_transfer again, with pip install")
+        return
+    yield Finding("built-in network", f"whole, {source.removeprefix('built-in ')}")
+
+
+def _vgg19() -> Iterator[Finding]:
+    url, path, prefix = weights.cached("vgg19")
+    if not path.is_file():
+        folder = next(parent for parent in path.parents if parent.exists())
+        where = f"download {url} to {shown(path)}, or give a local file with --weights"
+        if os.access(folder, os.W_OK):
+            advice = f"the first run fetches them (548 MB); without a connection, {where}"
+            yield Finding("VGG-19's weights", "not here yet", advice=advice)
+        else:
+            text = f"not here, and {shown(folder)} cannot be written"
+            yield Finding("VGG-19's weights", text, WeightsError, f"set TORCH_HOME to a folder that can be written; or {where}")
+        return
+    try:
+        found = weights.digest(path)
+    except OSError as error:
+        yield Finding("VGG-19's weights", f"{shown(path)}: {reason(error)}", WeightsError, "mend its permissions")
+        return
+    if found.startswith(prefix):
+        yield Finding("VGG-19's weights", f"whole, {shown(path)}, sha256:{found}")
+    else:
+        text = f"{shown(path)} is damaged (SHA-256 {found[:8]}..., not {prefix}...)"
+        yield Finding("VGG-19's weights", text, WeightsError, "delete it; the next run fetches it again")
+
+
+def _codecs() -> Iterator[Finding]:
+    """Write a picture in every format and read it back."""
+    pixels = np.linspace(0, 1, 3 * 64 * 48, dtype=np.float32).reshape(48, 64, 3)
+    good = []
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, writer in images.WRITERS.items():
+            path = Path(folder) / f"x{suffix}"
+            try:
+                images.save(path, pixels)
+                error = float(np.abs(images.load(path).pixels - pixels).max())
+            except StyleTransferError as problem:
+                yield Finding("codecs", str(problem), type(problem), "install pillow, tifffile and imagecodecs again")
+                continue
+            if error > (1e-5 if writer.bits == 16 else 0.1):
+                advice = "install pillow, tifffile and imagecodecs again"
+                yield Finding("codecs", f"{suffix} comes back wrong, by {error:.2g}", StyleTransferError, advice)
+            else:
+                good.append(suffix)
+    yield Finding("codecs", f"written and read back right: {' '.join(good)}")
+
+
+def _folder() -> Iterator[Finding]:
+    here = Path.cwd()
+    free = memory.show_bytes(shutil.disk_usage(here).free)
+    if os.access(here, os.W_OK):
+        yield Finding("this folder", f"{shown(here)} can be written, {free} free")
+    else:
+        yield Finding("this folder", f"{shown(here)} cannot be written", advice="give a path with --output")

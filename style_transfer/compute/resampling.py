@@ -1,0 +1,91 @@
+"""Resizing of pictures and of state that is shaped like them: whole, or a band of rows of a whole that no process has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry.scales import Size
+from .distributed import LOCAL, Group, Rows
+
+
+def resize(x: Tensor, size: Size, mode: str = "bicubic", *, antialias: bool = False) -> Tensor:
+    """Return a (1, C, H, W) tensor resized to `size`, or itself if it has that size. Bicubic overshoots: clamp."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False, antialias=antialias)
+
+
+def _cubic(x: Tensor, a: float) -> Tensor:
+    """Return the cubic convolution kernel (Keys 1981) at `x`."""
+    x = x.abs()
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((x - 5) * x + 8) * x * a - 4 * a
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def taps(length: int, target: int, rows: Rows, mode: str, antialias: bool) -> tuple[Tensor, Tensor]:
+    """Return which of `length` rows make each of `rows` of `target` rows, (n, taps), and their weights, as torch interpolates.
+
+    `mode` is bicubic or bilinear; `antialias` goes with bicubic alone.
+    """
+    scale = length / target
+    out = torch.arange(*rows, device="cpu", dtype=torch.float64)
+    if antialias:
+        widen = max(scale, 1.0)
+        centre = (out + 0.5) * scale
+        first = (centre - 2 * widen + 0.5).floor().clamp_min(0)
+        last = (centre + 2 * widen + 0.5).floor().clamp_max(length)
+        index = first[:, None] + torch.arange(int((last - first).max()) if len(out) else 0, device="cpu", dtype=torch.float64)
+        weights = _cubic((index - centre[:, None] + 0.5) / widen, -0.5) * (index < last[:, None])
+        weights = weights / weights.sum(1, keepdim=True)
+    elif mode == "bicubic":
+        source = (out + 0.5) * scale - 0.5
+        index = source.floor()[:, None] + torch.arange(-1, 3, device="cpu", dtype=torch.float64)
+        weights = _cubic(source[:, None] - index, -0.75)
+    else:
+        source = ((out + 0.5) * scale - 0.5).clamp_min(0)
+        index = source.floor()[:, None] + torch.arange(0, 2, device="cpu", dtype=torch.float64)
+        weights = 1 - (source[:, None] - index).abs()
+    return index.clamp(0, length - 1).long(), weights
+
+
+def resize_band(x: Tensor, first: int, height: int, size: Size, rows: Rows, mode: str, *, antialias: bool = False) -> Tensor:
+    """Return `rows` of a tensor of `height` rows resized to `size`; `x` holds what is needed of it, from row `first` on."""
+    index, weights = taps(height, size[0], rows, mode, antialias)
+    weights = weights.to(x)
+    result = x.new_zeros(*x.shape[:2], len(index), size[1])
+    if not len(index):
+        return result
+    x = resize(x, (x.shape[2], size[1]), mode, antialias=antialias)
+    for tap in range(index.shape[1]):
+        result += x[:, :, index[:, tap] - first] * weights[:, tap, None]
+    return result
+
+
+def regrid(
+    own: Tensor,
+    mode: str,
+    *,
+    size: Size,
+    bands: Sequence[Rows],
+    target: Size,
+    new: Sequence[Rows],
+    home: torch.device,
+    group: Group = LOCAL,
+) -> Tensor:
+    """Return this process's band, of those in `new`, of a tensor of `size` resized to `target`, on the device `home`.
+
+    `own` is its band, of those in `bands`, before.
+    """
+    if group.size == 1:
+        return resize(own, target, mode).to(home)
+    wanted = []
+    for rows in new:
+        index, _ = taps(size[0], target[0], rows, mode, False)
+        wanted.append((int(index.min()), int(index.max()) + 1) if len(index) else (0, 0))
+    near = group.exchange(own, bands, wanted)
+    return resize_band(near, wanted[group.rank][0], size[0], target, new[group.rank], mode).to(home)

@@ -1,0 +1,1 @@
+"""Atomic replacement of files, locks, leftovers of crashed runs, and free space."""

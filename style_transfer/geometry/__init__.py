@@ -1,0 +1,1 @@
+"""Integers only: sizes and scales, boxes, tiles, windows and bands of rows."""

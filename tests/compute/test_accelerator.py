@@ -1,0 +1,78 @@
+"""Runs on a simulated accelerator come to what the CPU comes to, and steps leave its numbers where they are.
+
+An operation on tensors of the device and of the host is an error there, as on a GPU, and what crosses is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUNS = (
+    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "nine-point", "inner", "l2", "max", "sgd",
+    "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles", "planned", "host",
+    "with the cpu", "layers", "off", "deterministic", "decomposing", "cannot record", "records wrongly",
+)  # fmt: skip
+CROSSING = ("host", "with the cpu", "layers")
+"""Runs of which a part is on the CPU, so that tensors have to cross."""
+READING = ("lbfgs", "strong-wolfe", "decomposing")
+"""Optimizers that decide by numbers, and matrices that are decomposed again."""
+
+
+PLAIN = ("sgd", "lbfgs", "strong-wolfe", "in tiles", "off", "deterministic", "cannot record", "records wrongly", *CROSSING)
+"""Runs whose steps are not recorded: they are asked not to be, or are not the same operations on one device every time."""
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """What `rehearsal.py` printed, by the runs' names."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parents[1] / "tools" / "rehearsal.py")],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
+
+
+def test_every_run_is_looked_at(found: dict[str, Any]) -> None:
+    assert tuple(found) == RUNS
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_comes_to_the_same(found: dict[str, Any], name: str) -> None:
+    near = 0.1 if name == "bfloat16" else 1e-5  # convolutions of two layouts round differently
+    assert found[name]["losses"] < near and found[name]["picture"] < near
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if name not in CROSSING])
+def test_steps_wait_for_nothing(found: dict[str, Any], name: str) -> None:
+    traffic = found[name]["traffic"]
+    if name in READING:
+        assert set(traffic) - {"played"} == {"read"}
+    else:
+        assert traffic == ({} if name in PLAIN else {"played": 6})
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_other_steps_are_not_recorded(found: dict[str, Any], name: str) -> None:
+    assert "played" not in found[name]["traffic"]
+
+
+def test_other_steps_are_played_between_decompositions(found: dict[str, Any]) -> None:
+    traffic = found["decomposing"]["traffic"]
+    assert 0 < traffic["played"] < 6 and traffic["read"]
+
+
+def test_who_cannot_record_says_so(found: dict[str, Any]) -> None:
+    """A recording that failed is not tried again, one that was wrong at the next scale."""
+    problems = {"cannot record": ["no graphs today"], "records wrongly": ["it came to other numbers"] * 2}
+    for name, line in found.items():
+        assert [said.rpartition(": ")[2] for said in line["said"]] == problems.get(name, [])

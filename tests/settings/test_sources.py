@@ -1,0 +1,162 @@
+"""Options from a file, from the environment and from flags, and which of them wins."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from style_transfer import cli
+from style_transfer.cli.options import Options, parse
+from style_transfer.errors import SettingsError
+from style_transfer.settings import sources
+from style_transfer.settings.settings import Settings
+
+PICTURES = ["c.png", "s.png"]
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder and without variables of ours."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(sources.PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+def parsed(*argv: str) -> tuple[Settings, Options]:
+    return parse([*PICTURES, *argv])[2:]
+
+
+def test_flags_win_over_the_environment_over_the_file_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("o.toml").write_text('iterations = 1\nend_scale = 256\npooling = "max"\n')
+    monkeypatch.setenv("STYLE_TRANSFER_END_SCALE", "300+")
+    monkeypatch.setenv("STYLE_TRANSFER_POOLING", "l2")
+    settings, _ = parsed("--config", "o.toml", "--pooling", "average")
+    assert (settings.min_scale, settings.iterations, settings.end_scale, settings.pooling) == (128, 1, "300+", "average")
+
+
+def test_the_environment_can_name_the_file_and_a_flag_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a.toml").write_text("iterations = 1")
+    Path("b.toml").write_text("iterations = 2")
+    monkeypatch.setenv("STYLE_TRANSFER_CONFIG", "a.toml")
+    assert parsed()[0].iterations == 1
+    assert parsed("--config", "b.toml")[0].iterations == 2
+
+
+def test_values_of_every_kind_in_a_file() -> None:
+    Path("o.toml").write_text(
+        'style-weights = [1, 0.5]\nend-scale = 512\ntile = 300\nquiet = true\nstyle_layers = ["relu1_1"]\nmemory = "6GB"\n'
+        "style_layer_weights = 2\nstep_size = 1\n"
+    )
+    _, _, settings, options = parse(["c.png", "s.png", "t.png", "--config", "o.toml"])
+    assert settings == Settings(
+        style_weights=(1, 0.5), end_scale="512", tile="300", style_layers=("relu1_1",), style_layer_weights=(2,), memory="6GB",
+        step_size=1,
+    )  # fmt: skip
+    assert options.quiet
+
+
+def test_values_of_every_kind_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {
+        "STYLE_WEIGHTS": "1 0.5", "ITERATIONS": "auto", "STEP_SIZE": "0.5", "QUIET": "yes", "JSON": "OFF", "DEVICES": "cpu 'cpu'",
+        "END_SCALE": "99", "PROOF": "",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"STYLE_TRANSFER_{name}", text)
+    _, _, settings, options = parse(["c.png", "s.png", "t.png"])
+    assert settings == Settings(style_weights=(1, 0.5), iterations="auto", step_size=0.5, devices=("cpu", "cpu"), end_scale="99")
+    assert (options.quiet, options.json, options.proof) == (True, False, None)
+
+
+def test_a_flag_can_be_turned_off_again() -> None:
+    Path("o.toml").write_text("quiet = true\ngrid = true\n")
+    options = parsed("--config", "o.toml", "--no-quiet")[1]
+    assert (options.quiet, options.grid) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("end_scal = 5", ["--config o.toml: end_scal: there is no such option", "did you mean 'end_scale'"]),
+        ("[picture]\niterations = 5", ["picture: there are no sections"]),
+        ("iterations = 'many'", ["--config o.toml: iterations must be a number or auto, not 'many'"]),
+        ("iterations = 0", ["o.toml: iterations must be at least 1, not 0"]),
+        ("iterations = 1.5", ["must be a whole number"]),
+        ("quiet = 1", ["quiet is on or off"]),
+        ("pooling = 'maximum'", ["o.toml: pooling 'maximum' is not one of", "did you mean 'max'"]),
+        ("pooling = true", ["must be text"]),
+        ("end_scale = true", ["end_scale must be text, not True"]),
+        ("init = 2026-01-01", ["must be text"]),
+        ("end_scale = [1, 2]", ["end_scale takes one value, not [1, 2]"]),
+        ("style_layers = []", ["at least one value"]),
+        ("avg_decay = nan", ["must be finite"]),
+        ("end-scale = 1\nend_scale = 2", ["there twice"]),
+        ("config = 'x.toml'", ["config: there is no such option"]),
+        ("dump_config = true", ["dump_config: there is no such option"]),
+        ("iterations = ", ["o.toml: cannot be read", "Invalid value"]),
+        ("init = '\udcff'", ["cannot be read"]),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_line_with_a_way_out(text: str, words: list[str]) -> None:
+    Path("o.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SettingsError) as error:
+        parsed("--config", "o.toml")
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_error() -> None:
+    Path("o.toml").write_bytes(b"\xef\xbb\xbfiterations = 7\n")
+    assert parsed("--config", "o.toml")[0].iterations == 7
+
+
+def test_a_file_that_is_none(tmp_path: Path) -> None:
+    for path, word in (("none.toml", "no such file"), (".", "is not a file"), ("", "must not be empty")):
+        with pytest.raises(SettingsError, match=word):
+            parse([*PICTURES, "--config", path])
+    Path("big.toml").write_bytes(b"#" * (sources.MAX_BYTES + 1))
+    with pytest.raises(SettingsError, match="larger than"):
+        parsed("--config", "big.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("END_SCAL", "5", ["STYLE_TRANSFER_END_SCAL: there is no such option", "did you mean 'STYLE_TRANSFER_END_SCALE'"]),
+        ("DUMP_CONFIG", "1", ["there is no such option"]),
+        ("ITERATIONS", "many", ["STYLE_TRANSFER_ITERATIONS must be a whole number or auto, not 'many'"]),
+        ("STEP_SIZE", "-1", ["STYLE_TRANSFER_STEP_SIZE must be above 0"]),
+        ("QUIET", "perhaps", ["STYLE_TRANSFER_QUIET must be one of 1, true", "'perhaps'"]),
+        ("DEVICES", "'cpu", ["STYLE_TRANSFER_DEVICES", "No closing quotation"]),
+        ("COLOR", "contents", ["did you mean 'content'"]),
+    ],
+)
+def test_what_is_wrong_in_the_environment(name: str, text: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"STYLE_TRANSFER_{name}", text)
+    with pytest.raises(SettingsError) as error:
+        parsed()
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_what_is_dumped_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["-sw", "1", "2", "--init", 'a "quoted" \\ päth\x7f.png', "-ss", "1e-05", "--grid", "--each", "a", "b", "-s", "400+"]
+    assert cli.main(["c.png", "s.png", *argv, "--dump-config"]) == 0
+    text = capsys.readouterr().out
+    Path("o.toml").write_text(text, encoding="utf-8")
+    # each makes all that is named a style
+    mine, theirs = parse([*PICTURES, *argv]), parse([*PICTURES, "--config", "o.toml"])
+    assert mine[:3] == theirs[:3]
+    assert dataclasses.replace(theirs[3], config=None) == mine[3]
+    assert cli.main([*PICTURES, "--config", "o.toml", "--no-grid", "--dump-config"]) == 0
+    assert tomllib.loads(capsys.readouterr().out) == tomllib.loads(text) | {"grid": False}
+
+
+def test_a_dump_needs_no_pictures_and_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--dump-config"]) == 0
+    out = capsys.readouterr().out
+    for name in sources.known_options((Options, Settings)):
+        assert (f"\n{name} =" in f"\n{out}" or f"\n# {name} =" in out) == (name not in sources.NOT_IN_FILES)

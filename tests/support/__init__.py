@@ -1,0 +1,1 @@
+"""Shared pieces of the tests: tiny seeded networks and pictures, oracles, a simulated accelerator, a browser."""

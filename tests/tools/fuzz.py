@@ -1,0 +1,295 @@
+"""Feed damaged files to everything that parses: each must be read or refused with one of our errors, in bounded time and memory.
+
+    python tests/tools/fuzz.py TARGET SECONDS [SEED]     random damage to good files, without any other tool
+    python tests/tools/fuzz.py TARGET --atheris [...]    guided by coverage, if atheris is installed; further words go to it
+
+TARGET is one of `TARGETS`. A file that breaks something is left as crash-TARGET in the working folder, for tests/corpus, whose
+files TARGET-NAME are tried again by the tests.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import http.client
+import importlib
+import io
+import random
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+if "--atheris" in sys.argv:
+    import atheris
+
+    INSTRUMENTED = ["tifffile", "tomllib", "aiohttp.web", "style_transfer.cli", "style_transfer.engine.checkpoint",
+                    "style_transfer.networks.weights", "style_transfer.observers.web"]  # fmt: skip
+    with atheris.instrument_imports(include=sorted({name.split(".")[0] for name in INSTRUMENTED})):
+        for name in INSTRUMENTED:
+            importlib.import_module(name)
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import torch
+from safetensors.torch import save as save_tensors
+from support import formats, tiny
+
+from style_transfer.cli.options import Options
+from style_transfer.compute.distributed import LOCAL
+from style_transfer.engine import checkpoint
+from style_transfer.errors import StyleTransferError
+from style_transfer.evaluation.sweep import UNLIMITED
+from style_transfer.networks import weights
+from style_transfer.observers.web import WebObserver
+from style_transfer.pictures import images
+from style_transfer.settings import sources
+from style_transfer.settings.settings import Settings
+
+MAX_SECONDS = 10.0
+MAX_BYTES = 200_000_000
+MAX_PIXELS = 1_000_000
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+
+def read_picture(data: bytes, suffix: str) -> None:
+    path = FOLDER / f"x{suffix}"
+    path.write_bytes(data)
+    images.load(path, max_pixels=MAX_PIXELS)
+
+
+def read_metadata(data: bytes, suffix: str) -> None:
+    path = FOLDER / f"m{suffix}"
+    path.write_bytes(data)
+    images.read_metadata(path)
+
+
+def read_weights(data: bytes, suffix: str) -> None:
+    path = FOLDER / f"w{suffix}"
+    path.write_bytes(data)
+    weights.check(weights.read(path), tiny.TINY, "x")
+
+
+def read_checkpoint(data: bytes, suffix: str) -> None:
+    path = FOLDER / "c"
+    path.write_bytes(data)
+    checkpoint.load(path)
+
+
+def read_config(data: bytes, suffix: str) -> None:
+    path = FOLDER / "o.toml"
+    path.write_bytes(data)
+    sources.from_file(sources.known_options((Options, Settings)), str(path))
+
+
+@functools.cache
+def page() -> WebObserver:
+    """Return a live page that is served as long as this process lasts."""
+    observer = WebObserver(port=0, about={"output": "o.png"}, content=np.full((8, 9, 3), 0.25, np.float32))
+    observer.start()
+    atexit.register(observer.close)
+    return observer
+
+
+def read_request(data: bytes, suffix: str) -> None:
+    """Send the live page what may be a request; it must not fail, and must still answer a good one."""
+    with socket.create_connection(("127.0.0.1", page().port), timeout=5) as connection, contextlib.suppress(OSError):
+        connection.sendall(data.replace(b"PORT", str(page().port).encode()))
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(0.5)  # events go on for ever
+        with contextlib.suppress(TimeoutError):
+            answer = connection.recv(1 << 16)
+            assert not answer.startswith(b"HTTP/1.1 5") or answer.startswith(b"HTTP/1.1 503"), answer[:200]
+    deadline, status = time.monotonic() + 10, 503
+    while status == 503 and time.monotonic() < deadline:  # busy with buttons, which wait for the run's answer
+        good = http.client.HTTPConnection("127.0.0.1", page().port, timeout=10)
+        good.request("GET", "/state.json", headers={"Cookie": f"{page().cookie}={page().token}"})
+        status = good.getresponse().status
+        good.close()
+    assert status == 200, status
+
+
+Sample = tuple[bytes, str]
+
+
+def pictures() -> list[Sample]:
+    """Return good files of every kind that is read."""
+    pixels = np.random.default_rng(0).random((40, 30, 3), np.float32)
+    found = []
+    for suffix in images.WRITERS:
+        path = FOLDER / f"good{suffix}"
+        images.save(path, pixels, metadata={"Software": "x", "Recipe": "{}"})
+        found.append((path.read_bytes(), suffix))
+    for kind in ("PNG", "GIF", "BMP", "PPM", "TGA", "JPEG2000", "TIFF", "AVIF"):
+        stream = io.BytesIO()
+        images.to_pil(pixels).save(stream, kind)
+        found.append((stream.getvalue(), ".tga" if kind == "TGA" else ".png"))
+    stream = io.BytesIO()
+    images.to_pil(pixels).convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
+    return [*found, (stream.getvalue(), ".tif")]
+
+
+def weight_files() -> list[Sample]:
+    state = {key: value.float() for key, value in tiny.tiny_weights().items()}
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    found = [(save_tensors(state), ".safetensors"), (stream.getvalue(), ".pth")]
+    for name, old in (("new.caffemodel", False), ("old.caffemodel", True), ("w.npz", False)):
+        path = formats.write(FOLDER / name, tiny.TINY, state, old)
+        found.append((path.read_bytes(), path.suffix))
+    return found
+
+
+def checkpoints() -> list[Sample]:
+    identity = {
+        "settings": {"init": "content"},
+        "content": "x",
+        "styles": ["y"],
+        "init": None,
+        "regions": [],
+        "network": "n",
+        "weights": "",
+    }
+    tensors = {name: torch.rand(1, 3, 8, 9) for name in ("image", "average", "first", "second")}
+    state = checkpoint.State(
+        index=0, step=1, size=(8, 9), tensors=tensors, numbers={"missing": 0.5, "steps": 1}, halvings=0, seconds=1.0,
+        limits=UNLIMITED, identity=identity, made={}, bands=((0, 8),),
+    ).whole(LOCAL)  # fmt: skip
+    checkpoint.save(FOLDER / "good", state)
+    return [((FOLDER / "good").read_bytes(), "")]
+
+
+def configs() -> list[Sample]:
+    return [(sources.dump((Options(), Settings())).encode(), ""), (b'end_scale = 64\nstyle-layers = ["relu1_1"]\n', "")]
+
+
+def requests() -> list[Sample]:
+    cookie = f"Cookie: {page().cookie}={page().token}\r\n"
+    found = []
+    for line, more in (
+        ("GET /?token=x HTTP/1.1", ""),
+        ("GET /state.json HTTP/1.1", cookie),
+        ("GET /tile/content/0/0/0 HTTP/1.1", cookie),
+        ("GET /image.png HTTP/1.1", cookie + "Range: bytes=0-9\r\n"),
+        ("POST /finish-scale HTTP/1.1", cookie + "Origin: http://127.0.0.1:PORT\r\nContent-Length: 3\r\n"),
+        ("POST /finish-scale HTTP/1.1", cookie + "Transfer-Encoding: chunked\r\n"),
+    ):
+        found.append((f"{line}\r\nHost: 127.0.0.1:PORT\r\n{more}\r\n3\r\nabc\r\n0\r\n\r\n".encode(), ""))
+    return found
+
+
+TARGETS: dict[str, tuple[Callable[[bytes, str], None], Callable[[], list[Sample]]]] = {
+    "picture": (read_picture, pictures),
+    "metadata": (read_metadata, lambda: pictures()[:6]),
+    "weights": (read_weights, weight_files),
+    "checkpoint": (read_checkpoint, checkpoints),
+    "config": (read_config, configs),
+    "request": (read_request, requests),
+}
+
+WORDS = [
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"\x80\0\0\0",
+    b"\0\0\0\1",
+    b"[" * 64,
+    b"-1",
+    b"1e999",
+    b"null",
+    b'"',
+]
+
+
+def damaged(data: bytes, chance: random.Random) -> bytes:
+    """Return a file with one to four damages, most of them near its start, where headers are."""
+    found = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = min(len(found) - 1, int(chance.expovariate(1 / 200))) if chance.random() < 0.7 else chance.randrange(len(found))
+        kind = chance.randrange(6)
+        if kind == 0:
+            found[at] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            found[at] = chance.randrange(256)
+        elif kind == 2:
+            word = chance.choice(WORDS)
+            found[at : at + len(word)] = word
+        elif kind == 3:
+            del found[max(1, at) :]
+        elif kind == 4:
+            del found[at : at + chance.randint(1, 9)]
+        else:
+            found[at:at] = found[at : at + chance.randint(1, 99)]
+        if not found:
+            found = bytearray(b"\0")
+    return bytes(found)
+
+
+def attempt(target: str, data: bytes, suffix: str) -> None:
+    """Read a file; raise AssertionError if that takes too much, and let pass whatever is not ours."""
+    read, _ = TARGETS[target]
+    began = time.process_time()
+    if tracemalloc.is_tracing():
+        tracemalloc.reset_peak()
+    try:
+        read(data, suffix)
+    except StyleTransferError as error:
+        assert "\n" not in str(error), f"not one line: {error!r}"
+    took = time.process_time() - began
+    assert took < MAX_SECONDS, f"took {took:.1f} s"
+    if tracemalloc.is_tracing():
+        assert tracemalloc.get_traced_memory()[1] < MAX_BYTES, "took too much memory"
+
+
+def fuzz(target: str, seconds: float, seed: int = 0) -> int:
+    """Damage good files at random for some time; return how many were tried."""
+    chance = random.Random(seed)
+    samples = TARGETS[target][1]()
+    for data, suffix in samples:
+        TARGETS[target][0](data, suffix)  # they are good
+    tried, deadline = 0, time.monotonic() + seconds
+    tracemalloc.start()
+    try:
+        while time.monotonic() < deadline:
+            data, suffix = chance.choice(samples)
+            bad = damaged(data, chance)
+            try:
+                attempt(target, bad, suffix)
+            except BaseException:
+                Path(f"crash-{target}{suffix}").write_bytes(bad)
+                raise
+            tried += 1
+    finally:
+        tracemalloc.stop()
+    return tried
+
+
+def guided(target: str, arguments: list[str]) -> None:
+    samples = TARGETS[target][1]()
+    suffixes = sorted({suffix for _, suffix in samples})
+    corpus = FOLDER / "corpus"
+    corpus.mkdir()
+    for number, (data, suffix) in enumerate(samples):
+        (corpus / str(number)).write_bytes(bytes([suffixes.index(suffix)]) + data)
+
+    def one(data: bytes) -> None:
+        if data:
+            attempt(target, data[1:], suffixes[data[0] % len(suffixes)])
+
+    atheris.Setup([sys.argv[0], *arguments, str(corpus)], one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    name, *rest = sys.argv[1:]
+    if rest[:1] == ["--atheris"]:
+        guided(name, rest[1:])
+    else:
+        print(f"{fuzz(name, float(rest[0]), int(rest[1]) if len(rest) > 1 else 0)} files")
