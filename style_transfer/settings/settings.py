@@ -416,6 +416,10 @@ class Settings:
             )
         return tuple(w / sum(given) for w in given)
 
+    def resolve(self) -> Resolved:
+        """Return the same settings with nothing left open."""
+        return self
+
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as values that JSON can hold."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
@@ -460,3 +464,7 @@ class Settings:
             layers = values.get("style_layers") or found.get("style_layers") or here.style_layers
             found["style_layer_weights"] = (1.0,) * len(layers)
         return found | dict(values)
+
+
+Resolved = Settings
+"""Settings of which nothing is left open, as `Settings.resolve` returns them."""
