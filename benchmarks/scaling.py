@@ -1,11 +1,11 @@
-"""The model of docs/scaling.md: what an iteration takes in operations, memory and traffic; checked against runs.
+"""The model of docs/size-and-devices.md: what an iteration takes in operations, memory and traffic; checked against runs.
 
     python benchmarks/scaling.py CONTENT STYLE --weights FILE [--runs 512:1 1024:1 1024:2 2048:2] [--limit 3G]
     python benchmarks/scaling.py --draw 36500x27400 --ranks 8 64 --rate 200e12 --link 300e9
 
-The first form runs an iteration at each long side and number of processes, one thread each, and prints what was predicted
-beside what was seen; the time of the first run sets the rate of the others. The second prints predictions for GPUs
-of a rate, in operations a second, and a link, in bytes a second.
+The first form runs an iteration at each long side and number of processes, one thread each, and records the prediction
+beside the measurement; the time of the first run sets the rate of the others. The second records predictions for GPUs
+of a rate, in operations a second, and a link, in bytes a second. Both write a file of benchmarks/results.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ import math
 from dataclasses import dataclass
 
 import torch
+from record import Record, rounded
 from tiling import measure
 
-from style_transfer.evaluation.memory import state_bytes
+from style_transfer.evaluation.planner import state_bytes
 from style_transfer.geometry.scales import Size
 from style_transfer.geometry.tiles import plan_tiles, share_rows
-from style_transfer.networks import SPECS
-from style_transfer.networks.graph import Network
-from style_transfer.networks.spec import Segment
-from style_transfer.settings.settings import Settings
+from style_transfer.networks import VGG19, Segment
+from style_transfer.networks.forward import Network
+from style_transfer.settings import Settings
 
 FLOAT = 4
 TILE_SIDE = 640
-DEFAULT = Settings()
-VGG = SPECS["vgg19"]
+DEFAULT = Settings().resolve()
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def predict(size: Size, ranks: int, *, tiled: bool) -> Prediction:
     In tiles of which none is kept: two passes forward and one back over what the tiles read. Untiled: one of each.
     """
     height, width = size
-    segments = VGG.segments(DEFAULT.layers, cut=tiled or ranks > 1)
-    bands = share_rows(height, ranks, VGG.stride)
+    segments = VGG19.segments(DEFAULT.layers, cut=tiled or ranks > 1)
+    bands = share_rows(height, ranks, VGG19.stride)
     band = bands[len(bands) // 2]
     flops = state = sent = 0.0
     side, shape, neighbours = TILE_SIDE, size, min(2, ranks - 1)
@@ -73,21 +72,20 @@ def predict(size: Size, ranks: int, *, tiled: bool) -> Prediction:
             state += 2 * (band[1] - band[0]) * shape[1] * segment.channels * FLOAT
     rows = bands[len(bands) // 2]
     state += state_bytes(_shape_only(), (rows[1] - rows[0], width), DEFAULT)
-    sums = sum(VGG.channels[layer] ** 2 for layer in DEFAULT.style_layers) * FLOAT
+    sums = sum(VGG19.channels[layer] ** 2 for layer in DEFAULT.style_layers) * FLOAT
     return Prediction(flops, state, sent + 2 * sums * (ranks - 1) / ranks)
 
 
 def _shape_only() -> Network:
     """Return an object that has only what `state_bytes` asks of a network: its spec and the type of its features."""
     network = Network.__new__(Network)
-    network.spec, network.features = VGG, torch.float32
+    network.spec, network.features = VGG19, torch.float32
     return network
 
 
 def check(args: argparse.Namespace) -> None:
-    """Run, and print what was seen beside what was predicted."""
-    print("| size | processes | tiles | TFLOP | seconds, predicted | seen | GB, predicted | seen | MB sent, predicted | seen |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    """Run, and record the measurements beside the predictions."""
+    record = Record("scaling", f"VGG-19, float32, one thread a process, at most {args.limit} each", "the model of this script")
     rate = base = 0.0
     for run in args.runs:
         side, ranks = run.split(":")
@@ -99,32 +97,46 @@ def check(args: argparse.Namespace) -> None:
         if not rate:
             rate = wanted.flops / found["step"]
             base = args.base or peak
-        memory = "" if not tiled else f"{(base + wanted.state) / 1e9:.2f} + tiles"
-        print(
-            f"| {found['size']} | {ranks} | {' + '.join(map(str, found['tiles']))} | {wanted.flops / 1e12:.2f} "
-            f"| {wanted.flops / rate:.1f} | {found['step']:.1f} | {memory} | {peak / 1e9:.2f} "
-            f"| {wanted.sent / 1e6:.2f} | {max(found['sent']) / 1e6:.2f} |",
-            flush=True,
+        record.add(
+            "check",
+            size=found["size"],
+            processes=int(ranks),
+            tiles=" + ".join(map(str, found["tiles"])),
+            tflop=rounded(wanted.flops / 1e12),
+            model_seconds=rounded(wanted.flops / rate),
+            seconds=rounded(found["step"]),
+            **({"model_gb": rounded((base + wanted.state) / 1e9)} if tiled else {}),
+            gb=rounded(peak / 1e9),
+            model_mb_sent=rounded(wanted.sent / 1e6),
+            mb_sent=rounded(max(found["sent"]) / 1e6),
         )
+    record.write()
 
 
 def draw(args: argparse.Namespace) -> None:
-    """Print what GPUs would take."""
-    print("| ranks | graphs kept | TFLOP a rank | state a rank, GB | MB sent a rank | seconds computing | sending |")
-    print("|---|---|---|---|---|---|---|")
+    """Record what GPUs would take."""
+    conditions = f"the model alone, {args.draw}, {args.rate:.3g} operations a second, {args.link:.3g} bytes a second"
+    record = Record("scaling_model", conditions, None)
     width, height = map(int, args.draw.split("x"))
     for ranks in args.ranks:
         for tiled in (True, False):
             found = predict((height, width), ranks, tiled=tiled)
-            print(
-                f"| {ranks} | {'no' if tiled else 'yes'} | {found.flops / 1e12:.1f} | {found.state / 1e9:.2f} "
-                f"| {found.sent / 1e6:.0f} | {found.flops / args.rate:.2f} | {found.sent / args.link:.3f} |"
+            record.add(
+                "model",
+                ranks=ranks,
+                kept="no" if tiled else "yes",
+                tflop=rounded(found.flops / 1e12),
+                state_gb=rounded(found.state / 1e9),
+                mb_sent=round(found.sent / 1e6),
+                seconds=rounded(found.flops / args.rate),
+                sending_seconds=rounded(found.sent / args.link),
             )
+    record.write()
 
 
 def main() -> None:
     """Check or draw."""
-    parser = argparse.ArgumentParser(description="Check the model of docs/scaling.md, or draw it out.")
+    parser = argparse.ArgumentParser(description="Check the model of docs/size-and-devices.md, or extrapolate it.")
     parser.add_argument("content", nargs="?")
     parser.add_argument("style", nargs="?")
     parser.add_argument("--weights")

@@ -6,7 +6,7 @@
 Runs are `default` and `auto`, the numbers of iterations, in the precision that the program takes, or in one that is said, as in
 `default/fp32`; or `textbook`, all of textbook.py's run with the default's iterations, for VGG-19. The loss is that of the
 averaged picture at the end of the last scale, in float32. "Reached" is when, in the second run, the average had the final loss
-of the first, looked at every ten steps of the last scale and not counted in the time.
+of the first, evaluated every ten steps of the last scale and not counted in the time. Writes a file of benchmarks/results.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from pathlib import Path
 
 import textbook
 import torch
+from record import Record, rounded
 
-from style_transfer import networks
-from style_transfer.api import to_tensor
+from style_transfer import pictures as images
 from style_transfer.compute.devices import PRECISIONS
-from style_transfer.engine.initial import ready
+from style_transfer.engine.initial import resized_for
 from style_transfer.engine.loop import stylize
-from style_transfer.evaluation.objective import Objective, size_of
-from style_transfer.geometry.scales import plan
-from style_transfer.networks import weights
-from style_transfer.networks.graph import Network
-from style_transfer.pictures import images
-from style_transfer.settings.settings import Settings
+from style_transfer.engine.schedule import plan_stages as plan
+from style_transfer.evaluation import Objective, size_of
+from style_transfer.networks import VGG19, weights
+from style_transfer.networks.forward import Network
+from style_transfer.networks.loading import load_networks
+from style_transfer.pictures.tensors import to_tensor
+from style_transfer.settings import Resolved, Settings
 
 RUNS = "default", "auto", "textbook"
 
@@ -50,15 +51,17 @@ class Trace:
         return next((s for s, found in zip(self.seconds, self.losses, strict=True) if found <= loss), None)
 
 
-def judge_of(content: torch.Tensor, style: torch.Tensor, settings: Settings, network: Network) -> Objective:
+def judge_of(content: torch.Tensor, style: torch.Tensor, settings: Resolved, network: Network) -> Objective:
     """Return what tells the loss at the last scale."""
     stage = plan(size_of(content), [size_of(style)], settings)[-1]
-    return Objective([network], ready(content, stage.size, network), [ready(style, stage.style_sizes[0], network)], settings)
+    return Objective(
+        [network], resized_for(network, content, stage.size), [resized_for(network, style, stage.style_sizes[0])], settings
+    )
 
 
-def trace(content: torch.Tensor, style: torch.Tensor, settings: Settings, judge: Objective) -> Trace:
+def trace(content: torch.Tensor, style: torch.Tensor, settings: Resolved, judge: Objective) -> Trace:
     """Paint, and look at the average every ten steps of the last scale."""
-    (network,) = networks.load(settings, [torch.device("cpu")])
+    (network,) = load_networks(settings, [torch.device("cpu")])
     losses, seconds, steps = [], [], 0
     start, looking = time.perf_counter(), 0.0
     for iterate in stylize(content, [style], settings, networks=[network]):
@@ -71,10 +74,10 @@ def trace(content: torch.Tensor, style: torch.Tensor, settings: Settings, judge:
     return Trace(tuple(losses), tuple(seconds), steps)
 
 
-def textbook_trace(content: torch.Tensor, style: torch.Tensor, settings: Settings, judge: Objective) -> Trace:
+def textbook_trace(content: torch.Tensor, style: torch.Tensor, settings: Resolved, judge: Objective) -> Trace:
     """Paint as the textbook does, and look at the end."""
     assert settings.weights is not None
-    state = weights.check(weights.read(settings.weights), networks.VGG19, settings.weights)
+    state = weights.check(weights.read(settings.weights), VGG19, settings.weights)
     stages = plan(size_of(content), [size_of(style)], settings)
     sizes, steps = [stage.size for stage in stages], [stage.steps for stage in stages]
     done = textbook.run(textbook.VGG(state, settings.pooling), content, style, settings.style_loss, sizes, steps)
@@ -101,10 +104,10 @@ class Run:
         return cls(kind, precision)
 
 
-def compare(content: Path, style: Path, settings: Settings, runs: Sequence[Run]) -> None:
-    """Print a row of the table."""
+def compare(record: Record, content: Path, style: Path, settings: Resolved, runs: Sequence[Run]) -> None:
+    """Paint a pair in both ways and record losses, steps and seconds, with the trace of both as samples."""
     pictures = [to_tensor(images.load(str(path))) for path in (content, style)]
-    (exact,) = networks.load(dataclasses.replace(settings, precision="fp32"), [torch.device("cpu")])
+    (exact,) = load_networks(dataclasses.replace(settings, precision="fp32"), [torch.device("cpu")])
     judge, found = judge_of(*pictures, settings, exact), []
     for run in runs:
         if run.kind == "textbook":
@@ -115,16 +118,30 @@ def compare(content: Path, style: Path, settings: Settings, runs: Sequence[Run])
         found.append(trace(*pictures, dataclasses.replace(settings, **about), judge))
     first, second = found
     reached = second.reached(first.losses[-1])
-    print(
-        f"| {settings.style_loss} | {content.stem} | {style.stem} | {first.losses[-1]:.4f} | {second.losses[-1]:.4f} "
-        f"| {first.steps} | {second.steps} | {first.seconds[-1]:.0f} | {second.seconds[-1]:.0f} "
-        f"| {'not' if reached is None else f'{reached:.0f} s, {first.seconds[-1] / reached:.1f} times sooner'} |",
-        flush=True,
+    samples = {f"{name} {kind}": rounded(list(getattr(trace, kind))) for name, trace in (("first", first), ("second", second))
+               for kind in ("losses", "seconds")}  # fmt: skip
+    record.add(
+        "runs",
+        samples,
+        loss=settings.style_loss,
+        content=content.stem,
+        style=style.stem,
+        end_scale=settings.end_scale,
+        first=str(runs[0]),
+        second=str(runs[1]),
+        first_loss=rounded(first.losses[-1]),
+        second_loss=rounded(second.losses[-1]),
+        first_steps=first.steps,
+        second_steps=second.steps,
+        first_seconds=rounded(first.seconds[-1]),
+        second_seconds=rounded(second.seconds[-1]),
+        reached_seconds=None if reached is None else rounded(reached),
+        sooner=None if reached is None else rounded(first.seconds[-1] / reached, 3),
     )
 
 
 def main() -> None:
-    """Paint all pairs and print the table."""
+    """Paint all pairs and record them."""
     parser = argparse.ArgumentParser(description="Compare two ways to paint.")
     parser.add_argument("--contents", nargs="+", type=Path, required=True)
     parser.add_argument("--styles", nargs="+", type=Path, required=True)
@@ -138,10 +155,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     about = {"weights": args.weights} if args.weights else {"network": "compact"}
     one, two = args.runs
-    print(f"| loss | content | style | final loss, {one} | {two} | steps | {two} | seconds | {two} | loss of {one} reached |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    network = "VGG-19" if args.weights else "built-in network"
+    record = Record("schedule", f"{network}, {args.threads} threads; first run {one}, second run {two}", f"the run {one}")
     for loss, content, style in itertools.product(args.losses, args.contents, args.styles):
-        compare(content, style, Settings(style_loss=loss, end_scale=args.end_scale, **about), args.runs)
+        compare(record, content, style, Settings(style_loss=loss, end_scale=args.end_scale, **about).resolve(), args.runs)
+    record.write()
 
 
 if __name__ == "__main__":

@@ -2,23 +2,25 @@
 
     python benchmarks/seams.py CONTENT STYLE [--weights FILE] [--side 512] [--tile 128] [--steps 60] [--device cuda]
 
-Without seams the two ratios agree. On a GPU: --side 4000 --tile 640.
+Without seams the two ratios agree. On a GPU: --side 4000 --tile 640. Writes a file of benchmarks/results.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 
 import torch
+from record import Record, rounded
 from torch import Tensor
 
-from style_transfer import networks
-from style_transfer.api import to_tensor
+from style_transfer import pictures as images
 from style_transfer.engine.loop import stylize
-from style_transfer.evaluation.memory import tiles_of
+from style_transfer.evaluation.planner import tiles_of
 from style_transfer.evaluation.sweep import Sweep
-from style_transfer.pictures import images
-from style_transfer.settings.settings import Settings
+from style_transfer.networks.loading import load_networks
+from style_transfer.pictures.tensors import to_tensor
+from style_transfer.settings import Settings
 
 
 def seam_statistic(image: Tensor, rows: set[int], columns: set[int]) -> float:
@@ -41,7 +43,7 @@ def borders(sweep: Sweep) -> tuple[set[int], set[int]]:
 
 
 def main() -> None:
-    """Paint twice and print both ratios."""
+    """Paint twice and record both ratios."""
     parser = argparse.ArgumentParser(description="Look for seams between tiles.")
     parser.add_argument("content")
     parser.add_argument("style")
@@ -57,21 +59,34 @@ def main() -> None:
     about = {"weights": args.weights} if args.weights else {"network": "compact"}
     common = Settings(
         min_scale=args.side, end_scale=str(args.side), initial_iterations=args.steps, devices=(args.device,), **about
-    )
-    network = networks.load(common, [torch.device(args.device)])
+    ).resolve()
+    network = load_networks(common, [torch.device(args.device)])
     found: dict[str, Tensor] = {}
     for tile in (args.tile, "off"):
-        settings = Settings.from_dict(common.as_dict() | {"tile": tile})
+        settings = dataclasses.replace(common, tile=tile)
         for iterate in stylize(content, [style], settings, networks=network):
             last = iterate
         found[tile] = last.image()
         if tile != "off":
-            print(f"{last.size[1]}x{last.size[0]} in {' + '.join(map(str, last.tiles))} tiles")
+            tiles = " + ".join(map(str, last.tiles))
     rows, columns = borders(Sweep(network, last.size, common.layers, tiles_of(int(args.tile), network[0], common.layers)))
     tiled, whole = (seam_statistic(found[tile], rows, columns) for tile in (args.tile, "off"))
-    print(f"borders over elsewhere: in tiles {tiled:.4f}, whole {whole:.4f}, ratio {tiled / whole:.4f}")
     difference = (found[args.tile] - found["off"]).abs()
-    print(f"difference of a pixel: mean {float(difference.mean()):.1e}, largest {float(difference.max()):.1e}")
+    conditions = f"{'VGG-19' if args.weights else 'built-in network'}, {args.device}"
+    record = Record("seams", conditions, "the same picture in one piece")
+    record.add(
+        "seams",
+        side=args.side,
+        tile=int(args.tile),
+        steps=args.steps,
+        tiles=tiles,
+        tiled=rounded(tiled, 5),
+        whole=rounded(whole, 5),
+        ratio=rounded(tiled / whole, 5),
+        mean_difference=rounded(float(difference.mean()), 2),
+        largest_difference=rounded(float(difference.max()), 2),
+    )
+    record.write()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Speed against the textbook implementation (textbook.py), in one run, in turns, on the same weights and pictures.
+"""Measures speed against the textbook implementation (textbook.py), in one run, in turns, on the same weights and pictures.
 
     python benchmarks/speed.py CONTENT STYLE --weights FILE                     the rows of a CPU, about half an hour on two cores
     python benchmarks/speed.py CONTENT STYLE --weights FILE --device cuda:0     the rows of a GPU, about ten minutes
 
-Prints Markdown tables. Each implementation works in a process of its own, so that memory is its own; they take turns, one to five
-iterations each, and medians are given. The textbook is in float32, on a GPU in TF32; ours is what the program does by itself.
+Writes a file of benchmarks/results. Each implementation works in a process of its own, so that memory is its own; they take
+turns, one to five iterations each. The textbook is in float32, on a GPU in TF32; the program takes its own default precision.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from record import Record, rounded
 
 from style_transfer.cli.main import SPIN
 
@@ -34,19 +35,19 @@ OPERATIONS = ("aten::conv2d", "_Convolve", "ConvolutionBackward0", "_ConvolveBac
 
 def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], float]:
     """Return one iteration of an implementation, which returns the loss if that is read."""
-    from style_transfer import networks
-    from style_transfer.api import to_tensor
+    from style_transfer import pictures as images
     from style_transfer.compute.distributed import LOCAL
     from style_transfer.compute.resampling import resize
-    from style_transfer.engine.loop import make_optimizer
     from style_transfer.engine.optimizers import Average
     from style_transfer.engine.step import Step
     from style_transfer.evaluation.objective import Objective
-    from style_transfer.evaluation.planning import Workshop
+    from style_transfer.evaluation.retry import OutOfMemoryRetrier
     from style_transfer.geometry.scales import Stage
-    from style_transfer.networks import weights
-    from style_transfer.pictures import images
-    from style_transfer.settings.settings import Settings
+    from style_transfer.networks import VGG19, weights
+    from style_transfer.networks.loading import load_networks
+    from style_transfer.pictures.tensors import to_tensor
+    from style_transfer.registry import OPTIMIZERS
+    from style_transfer.settings import Settings
 
     device = torch.device(args.device)
     originals = [to_tensor(images.load(path)) for path in (args.content, args.style)]
@@ -54,7 +55,7 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
     if args.worker == "textbook":
         import textbook
 
-        vgg = textbook.VGG(weights.check(weights.read(args.weights), networks.VGG19, args.weights), "average").to(device)
+        vgg = textbook.VGG(weights.check(weights.read(args.weights), VGG19, args.weights), "average").to(device)
         theirs = textbook.Objective(vgg, *pictures, args.loss)
         image = pictures[0].clone().requires_grad_()
         adam, average = torch.optim.Adam([image], lr=0.02), torch.zeros_like(image)
@@ -70,11 +71,18 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
             return loss.item()
 
         return step
-    settings = Settings(weights=args.weights, style_loss=args.loss, devices=(args.device,))
-    (network,) = networks.load(settings, [device])
-    shop = Workshop([network], Stage(max(size), size, (size,), 1), settings, LOCAL, 0)
-    objective = Objective([network], pictures[0], pictures[1:], settings, shop.limits)
-    take = Step(objective, pictures[0].clone(), make_optimizer(settings), Average(0.99), None, shop)
+    settings = Settings(weights=args.weights, style_loss=args.loss, devices=(args.device,)).resolve()
+    (network,) = load_networks(settings, [device])
+    retrier = OutOfMemoryRetrier([network], Stage(max(size), size, (size,), 1), settings, LOCAL, 0)
+    objective = Objective([network], pictures[0], pictures[1:], settings, retrier.limits)
+    take = Step(
+        objective,
+        pictures[0].clone(),
+        OPTIMIZERS[settings.optimizer].from_settings(settings, LOCAL, 1.0),
+        Average(0.99),
+        None,
+        retrier,
+    )
 
     def ours() -> float:
         take()
@@ -85,7 +93,7 @@ def prepare(args: argparse.Namespace, size: tuple[int, int]) -> Callable[[], flo
 
 def peak(device: torch.device) -> int:
     """Return the peak memory so far: what torch held of the GPU's, recordings too, or the process's."""
-    from style_transfer.evaluation import memory
+    from style_transfer.compute import memory
 
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
@@ -115,7 +123,7 @@ def scored(step: Callable[[], float], steps: int) -> tuple[float, float]:
     from style_transfer.evaluation import objective
     from style_transfer.evaluation.sweep import Sweep
 
-    spent = {"at_once": 0.0, "measure": 0.0, "gradient": 0.0}
+    spent = {"in_parallel": 0.0, "measure": 0.0, "gradient": 0.0}
 
     def timed(owner: Any, name: str) -> None:
         plain = getattr(owner, name)
@@ -128,14 +136,14 @@ def scored(step: Callable[[], float], steps: int) -> tuple[float, float]:
 
         setattr(owner, name, wrapped)
 
-    timed(objective, "at_once")
+    timed(objective, "in_parallel")
     timed(Sweep, "measure")
     timed(Sweep, "gradient")
     found = []
     for _ in range(steps):
         spent.update(dict.fromkeys(spent, 0.0))
         step()
-        found.append((spent["at_once"], spent["measure"] + spent["gradient"]))
+        found.append((spent["in_parallel"], spent["measure"] + spent["gradient"]))
     return statistics.median(values for values, _ in found), statistics.median(passes for _, passes in found)
 
 
@@ -192,8 +200,8 @@ class Worker:
 
 def size_at(args: argparse.Namespace, side: int) -> tuple[int, int]:
     """Return the content's size at a long side."""
+    from style_transfer import pictures as images
     from style_transfer.geometry.scales import fit
-    from style_transfer.pictures import images
 
     pixels = images.load(args.content).pixels
     return fit((pixels.shape[0], pixels.shape[1]), side, enlarge=True)
@@ -201,11 +209,16 @@ def size_at(args: argparse.Namespace, side: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Turns:
-    """What two workers took an iteration: median seconds, peak memory in bytes, and the second's share outside convolutions."""
+    """What two workers took: seconds per iteration by turn, peak memory in bytes, the second's share outside convolutions."""
 
-    seconds: tuple[float, float]
+    times: tuple[list[float], list[float]]
     peaks: tuple[int, int]
     outside: float
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Median seconds per iteration of both."""
+        return statistics.median(self.times[0]), statistics.median(self.times[1])
 
 
 def in_turns(workers: Sequence[Worker], rounds: int, each: Sequence[int], profile: int) -> Turns:
@@ -222,41 +235,54 @@ def in_turns(workers: Sequence[Worker], rounds: int, each: Sequence[int], profil
     finally:
         for worker in workers:
             worker.close()
-    return Turns((statistics.median(times[0]), statistics.median(times[1])), (peaks[0], peaks[1]), outside)
+    return Turns((times[0], times[1]), (peaks[0], peaks[1]), outside)
 
 
-def against_the_textbook(args: argparse.Namespace, loss: str, side: int, each: int) -> float:
-    """Print a row: seconds per iteration and memory of both; return the seconds of ours."""
+def against_the_textbook(args: argparse.Namespace, record: Record, loss: str, side: int, each: int) -> float:
+    """Record seconds per iteration and memory of both; return the seconds of ours."""
     height, width = size_at(args, side)
     workers = [Worker(args, which, loss, (height, width)) for which in ("textbook", "ours")]
     found = in_turns(workers, args.rounds, (each, each), 3)
     theirs, ours = found.seconds
-    memory = " | ".join(f"{count / 1e6:.0f}" for count in found.peaks)
-    print(
-        f"| {width}x{height} | {loss} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.2f} | {memory} "
-        f"| {1e6 * ours / width / height:.2f} | {100 * found.outside:.0f} % |",
-        flush=True,
+    record.add(
+        "steps",
+        {"textbook_seconds": rounded(found.times[0]), "seconds": rounded(found.times[1])},
+        size=f"{width}x{height}",
+        loss=loss,
+        textbook_seconds=rounded(theirs),
+        seconds=rounded(ours),
+        ratio=rounded(theirs / ours, 3),
+        textbook_mb=round(found.peaks[0] / 1e6),
+        mb=round(found.peaks[1] / 1e6),
+        us_per_pixel=rounded(1e6 * ours / width / height),
+        outside_percent=rounded(100 * found.outside, 3),
     )
     return ours
 
 
-def against_a_smaller_one(args: argparse.Namespace, side: int, smaller: int) -> None:
-    """Print the time per pixel at a long side and at a smaller one, as many pixels a turn, Gram matrices."""
+def against_a_smaller_one(args: argparse.Namespace, record: Record, side: int, smaller: int) -> None:
+    """Record the time per pixel at a long side and at a smaller one, as many pixels a turn, Gram matrices."""
     sizes = [size_at(args, smaller), size_at(args, side)]
     each = max(1, round((side / smaller) ** 2))
     found = in_turns([Worker(args, "ours", "gram", size) for size in sizes], args.rounds, (each, 1), 1)
     rates = [1e6 * seconds / height / width for seconds, (height, width) in zip(found.seconds, sizes, strict=True)]
     (height, width), small = sizes[1], sizes[0]
-    print(
-        f"\n{width}x{height} and {small[1]}x{small[0]} in turns, Gram: {found.seconds[1]:.3g} s an iteration, {rates[1]:.3g} and "
-        f"{rates[0]:.3g} us a pixel, {rates[1] / rates[0]:.2f} times; {found.peaks[1] / 1e9:.1f} GB; outside convolutions "
-        f"{100 * found.outside:.0f} %",
-        flush=True,
+    record.add(
+        "print",
+        {"smaller_seconds": rounded(found.times[0]), "seconds": rounded(found.times[1])},
+        size=f"{width}x{height}",
+        seconds=rounded(found.seconds[1]),
+        us_per_pixel=rounded(rates[1]),
+        smaller=f"{small[1]}x{small[0]}",
+        smaller_us_per_pixel=rounded(rates[0]),
+        ratio=rounded(rates[1] / rates[0], 3),
+        gb=rounded(found.peaks[1] / 1e9, 3),
+        outside_percent=rounded(100 * found.outside, 3),
     )
 
 
-def share_of_roots(args: argparse.Namespace, side: int, steps: int) -> None:
-    """Print the time of the Wasserstein losses, square roots above all, as a share of the network's: a process each round."""
+def share_of_roots(args: argparse.Namespace, record: Record, side: int, steps: int) -> None:
+    """Record the time of the Wasserstein losses, square roots above all, as a share of the network's: a process each round."""
     found = []
     for _ in range(args.rounds):
         worker = Worker(args, "ours", "wasserstein", size_at(args, side))
@@ -265,15 +291,19 @@ def share_of_roots(args: argparse.Namespace, side: int, steps: int) -> None:
         worker.close()
     shares = sorted(values / passes for values, passes in found)
     values, passes = (1e3 * statistics.median(times) for times in zip(*found, strict=True))
-    print(
-        f"\nSquare roots at {side} px: {values:.0f} ms a step, {100 * statistics.median(shares):.1f} % of the network's passes "
-        f"({passes:.0f} ms); {100 * shares[0]:.1f} to {100 * shares[-1]:.1f} % in {len(shares)} processes",
-        flush=True,
+    record.add(
+        "share",
+        {"share_percent": [rounded(100 * share) for share in shares]},
+        side=side,
+        share_percent=rounded(100 * statistics.median(shares), 3),
+        roots_ms=rounded(values, 3),
+        network_ms=rounded(passes, 3),
+        processes=len(shares),
     )
 
 
-def cold_start(args: argparse.Namespace) -> float:
-    """Return the seconds from the command to the first iteration, built-in network, 256 px: the median of five."""
+def cold_start(args: argparse.Namespace, record: Record) -> None:
+    """Record the seconds from the command to the first iteration, built-in network, 256 px: the median of five."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(5):
@@ -284,7 +314,8 @@ def cold_start(args: argparse.Namespace) -> float:
                 assert process.stdout is not None
                 process.stdout.readline()
                 found.append(time.perf_counter() - start)
-    return statistics.median(found)
+    median = rounded(statistics.median(found), 3)
+    record.add("cold_start", {"seconds": rounded(found)}, network="compact", size=256, seconds=median, of=5)
 
 
 def product_rate(device: torch.device, side: int = 8192) -> float:
@@ -304,10 +335,10 @@ def operations_per_pixel() -> float:
     """Return the operations of one iteration with VGG-19 and the default layers, forward and backward."""
     from scaling import flops_per_cell
 
-    from style_transfer.networks import SPECS
-    from style_transfer.settings.settings import Settings
+    from style_transfer.networks import VGG19
+    from style_transfer.settings import Settings
 
-    (segment,) = SPECS["vgg19"].segments(Settings().layers, cut=False)
+    (segment,) = VGG19.segments(Settings().resolve().layers, cut=False)
     return 2 * flops_per_cell(segment)
 
 
@@ -323,12 +354,12 @@ def ladder(args: argparse.Namespace, side: int) -> float:
 
 def textbook_ladder(args: argparse.Namespace, side: int) -> float:
     """Return the seconds of the textbook's whole run: one short of ten steps at each scale, times the steps it has."""
-    from style_transfer.geometry.scales import plan
-    from style_transfer.settings.settings import Settings
+    from style_transfer.engine.schedule import plan_stages as plan
+    from style_transfer.settings import Settings
 
     seconds = 0.0
     size = size_at(args, side)
-    for stage in plan(size, [size], Settings(end_scale=str(side))):
+    for stage in plan(size, [size], Settings(end_scale=str(side)).resolve()):
         worker = Worker(args, "textbook", "gram", stage.size)
         worker.ask(2)
         seconds += worker.ask(10)[0] / 10 * stage.steps
@@ -356,29 +387,28 @@ def main() -> None:
         return
     gpu = torch.device(args.device).type == "cuda"
     sides = args.sides if args.sides is not None else ([128, 512, 1024, 2896] if gpu else [128, 256, 512, 1024])
-    print("| size | loss | textbook, s | ours, s | ratio | textbook, MB | ours, MB | ours, us a pixel | outside convolutions |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    record = Record(
+        "speed", f"VGG-19, average pooling, {args.threads} threads", "benchmarks/textbook.py in turns in the same run"
+    )
     each = {side: 5 if gpu or side <= 256 else 1 for side in sides}  # short steps want their caches warm, as in a run
-    ours = {side: against_the_textbook(args, "gram", side, each[side]) for side in sides}
+    ours = {side: against_the_textbook(args, record, "gram", side, each[side]) for side in sides}
     for side in [side for side in sides if side <= 512]:
-        against_the_textbook(args, "wasserstein", side, each[side])
+        against_the_textbook(args, record, "wasserstein", side, each[side])
     if not gpu:
-        share_of_roots(args, 256, 40)
+        share_of_roots(args, record, 256, 40)
     if args.print_side:
-        against_a_smaller_one(args, args.print_side, 1024)
-    print(f"\nCold start, built-in network, 256 px: {cold_start(args):.1f} s to the first iteration")
+        against_a_smaller_one(args, record, args.print_side, 1024)
+    cold_start(args, record)
     if gpu:
         rate = product_rate(torch.device(args.device))
-        print(f"bfloat16 matrix product: {rate / 1e12:.0f} TFLOP/s")
         for side, seconds in ours.items():
             height, width = size_at(args, side)
             share = operations_per_pixel() * height * width / seconds / rate
-            print(f"an iteration at {side} px does {100 * share:.0f} % of that")
+            record.add("product_rate", side=side, tflop_per_second=rounded(rate / 1e12), share_percent=rounded(100 * share, 3))
         if args.print_side:
             mine, theirs = ladder(args, args.print_side), textbook_ladder(args, args.print_side)
-            print(
-                f"Whole ladder to {args.print_side} px: {mine:.1f} s; textbook, TF32: {theirs:.1f} s, {theirs / mine:.1f} times"
-            )
+            record.add("whole_run", side=args.print_side, seconds=rounded(mine), textbook_seconds=rounded(theirs))
+    record.write()
 
 
 if __name__ == "__main__":

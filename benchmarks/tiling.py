@@ -5,6 +5,7 @@
 Each figure comes from a process of its own, which builds the objective of one size (long side x memory limit), takes two
 iterations and says how long loss and gradient took in the second, and the peak of its memory. The untiled rate is taken
 at 1024 px before and after. With --ranks, one process and so many processes of one thread each paint 1024 px, in turns.
+Writes a file of benchmarks/results.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import sys
 import time
 from typing import Any
 
+from record import Record, rounded
+
 CHILD = "--child"
 
 
@@ -28,14 +31,14 @@ def child(argv: list[str]) -> None:
     content, style, weights, side, limit, steps, threads, device = argv
     import torch
 
-    from style_transfer.api import to_tensor
+    from style_transfer import pictures as images
     from style_transfer.compute.devices import of_local_rank
     from style_transfer.compute.distributed import joined
     from style_transfer.engine.loop import stylize
     from style_transfer.evaluation.objective import Evaluation, Objective
     from style_transfer.evaluation.sweep import Limits
-    from style_transfer.pictures import images
-    from style_transfer.settings.settings import Settings
+    from style_transfer.pictures.tensors import to_tensor
+    from style_transfer.settings import Settings
 
     torch.set_num_threads(int(threads))
     times: list[float] = []
@@ -56,14 +59,14 @@ def child(argv: list[str]) -> None:
     settings = Settings(
         min_scale=int(side), end_scale=side, initial_iterations=int(steps), weights=weights,
         tile="off" if limit == "off" else "auto", memory=None if limit in ("off", "auto") else limit, devices=(device,),
-    )  # fmt: skip
+    ).resolve()  # fmt: skip
     pictures = [to_tensor(images.load(path)) for path in (content, style)]
     with joined(functools.partial(of_local_rank, settings.devices)) as group:
         for iterate in stylize(pictures[0], pictures[1:], settings, group=group):
             last = iterate
         peak = last.memory if device.startswith("cuda") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         mine = [peak, sent[-1]]
-        everybody = group.counts([x if i == group.rank else 0 for i in range(group.size) for x in mine])
+        everybody = group.all_reduce_counts([x if i == group.rank else 0 for i in range(group.size) for x in mine])
         height, width = last.size
         if group.rank == 0:
             found = {"size": f"{width}x{height}", "pixels": width * height, "tiles": last.tiles, "peaks": everybody[::2],
@@ -84,7 +87,7 @@ def measure(args: argparse.Namespace, side: str, limit: str, steps: int, threads
 
 
 def main() -> None:
-    """Measure and print the tables."""
+    """Measure and record."""
     parser = argparse.ArgumentParser(description="Measure tiled iterations.")
     parser.add_argument("content")
     parser.add_argument("style")
@@ -95,9 +98,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    record = Record("tiling", f"VGG-19, Gram matrices, Adam, {args.threads} threads", "1024 px in one piece, before and after")
     if args.sizes:
-        print("| size | limit | tiles | peak memory, GB | seconds per iteration | microseconds per pixel | of the untiled rate |")
-        print("|---|---|---|---|---|---|---|")
         rates: list[float] = []
         for size in ["1024xoff", *args.sizes, "1024xoff"]:
             side, limit = size.split("x")
@@ -105,11 +107,16 @@ def main() -> None:
             step = found["step"]
             rate = step / found["pixels"] * 1e6
             rates += [rate] if limit == "off" else []
-            share = f"{rate / rates[0]:.2f}"
-            tiles = " + ".join(map(str, found["tiles"]))
-            print(
-                f"| {found['size']} | {limit} | {tiles} | {max(found['peaks']) / 1e9:.2f} | {step:.1f} | {rate:.1f} | {share} |",
-                flush=True,
+            record.add(
+                "sizes",
+                size=found["size"],
+                limit=limit,
+                tiles=" + ".join(map(str, found["tiles"])),
+                gb=rounded(max(found["peaks"]) / 1e9),
+                seconds=rounded(step),
+                us_per_pixel=rounded(rate),
+                ratio=rounded(rate / rates[0], 3),
+                threads=args.threads,
             )
     if args.ranks:
         alone, together = [], []
@@ -117,7 +124,17 @@ def main() -> None:
             alone.append(measure(args, "1024", "off", 3, 1)["step"])
             together.append(measure(args, "1024", "auto", 3, 1, args.ranks)["step"])
         a, b = statistics.median(alone), statistics.median(together)
-        print(f"\n1024 px: one process of one thread {a:.2f} s, {args.ranks} such processes {b:.2f} s: {a / b:.2f} times as fast")
+        record.add(
+            "processes",
+            {"one_seconds": rounded(alone), "seconds": rounded(together)},
+            size="1024 px",
+            threads=1,
+            processes=args.ranks,
+            one_seconds=rounded(a),
+            seconds=rounded(b),
+            ratio=rounded(a / b, 3),
+        )
+    record.write()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 One run is made. Blocks of iterations without viewers and with them alternate, so that what else the machine does falls on both. A
 viewer is a process that reads the events and fetches every new frame's tiles as the page does; drawing is not part of it, since a
-viewer's screen is usually another machine's. The first iteration of each block is left out.
+viewer's screen is usually another machine's. The first iteration of each block is left out. Writes a file of benchmarks/results.
 """
 
 from __future__ import annotations
@@ -18,15 +18,23 @@ import statistics
 import time
 import urllib.parse
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import torch
+from record import Record, rounded
 
-from style_transfer.api import to_pixels
+from style_transfer.compute.distributed import LOCAL
+from style_transfer.engine.control import Control
 from style_transfer.engine.loop import stylize
-from style_transfer.networks import load
+from style_transfer.files import Task
+from style_transfer.geometry.scales import Stage
+from style_transfer.networks.loading import load_networks
 from style_transfer.observers.console import TimeLeft
-from style_transfer.observers.web import WebObserver
-from style_transfer.settings.settings import Settings
+from style_transfer.observers.history import History
+from style_transfer.observers.observer import Progress, RunInfo
+from style_transfer.observers.web import WebObserver, WebOptions
+from style_transfer.pictures.tensors import to_pixels
+from style_transfer.settings import Settings
 
 
 def view(address: str, watching: Event, over: Event, frames: multiprocessing.Queue[int]) -> None:
@@ -60,6 +68,22 @@ def view(address: str, watching: Event, over: Event, frames: multiprocessing.Que
     frames.put(fetched)
 
 
+def open_page(content: torch.Tensor, steps: int) -> WebObserver:
+    """Return a live page for a run of one scale, of the size of the content."""
+    size = content.shape[2], content.shape[3]
+    recipe = {"program": "viewers.py", "network": {"name": "compact"}, "devices": [], "precision": "", "settings": {}}
+    page = WebObserver(WebOptions(web=True, port=0))
+    page.begin(
+        RunInfo(
+            task=Task("content", ("style",), Path("result.png")), content=content, start=None,
+            stages=(Stage(max(size), size, (), steps),), finish=lambda pixels: pixels, recipe=recipe, identity="", inputs=(),
+            max_pixels=1 << 30, checkpoint=None, resumed=None, seconds=0.0, history=History(), control=Control(), group=LOCAL,
+            report=lambda text: None,
+        )
+    )  # fmt: skip
+    return page
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=int, default=256, help="long side in pixels")
@@ -74,22 +98,23 @@ def main() -> None:
     scale = str(about.scale)
     settings = Settings(
         network="compact", min_scale=about.scale, end_scale=scale, initial_iterations=steps, devices=(about.device,)
-    )
-    page = WebObserver(port=0, content=to_pixels(content))
-    address = page.start()
+    ).resolve()
+    page = open_page(content, steps)
+    address = page.server.guard.address
     context = multiprocessing.get_context("spawn")
     watching, over, frames = context.Event(), context.Event(), context.Queue()
     viewers = [context.Process(target=view, args=(address, watching, over, frames)) for _ in range(about.viewers)]
     for viewer in viewers:
         viewer.start()
-    networks = load(settings, [torch.device(about.device)])
+    networks = load_networks(settings, [torch.device(about.device)])
     times: dict[bool, list[float]] = {False: [], True: []}
     clock: TimeLeft | None = None
     last = time.perf_counter()
     for iterate in stylize(content, [style], settings, networks=networks):
         clock = clock or TimeLeft(iterate.stages)
         left = clock.update(iterate.index, iterate.step, iterate.seconds)
-        page.update(iterate, clock, left, lambda: to_pixels(iterate.image()))  # noqa: B023 - called at once or not at all
+        picture = lambda: to_pixels(iterate.image())  # noqa: B023, E731 - called at once or not at all
+        page.step(Progress(iterate, left, clock.scale_left, clock.pace, 0.0, picture))
         now = time.perf_counter()
         place = (iterate.step - 1) % about.block
         if place and iterate.step > 1:
@@ -107,10 +132,21 @@ def main() -> None:
     for viewer in viewers:
         viewer.join(10)
     alone, watched = (statistics.median(times[kind]) for kind in (False, True))
-    print(f"{about.viewers} viewers, {about.scale} px, {len(times[True])} iterations of each kind, {page._frame} frames")
-    print(f"alone   {alone:.4f} s per iteration (median), quartiles {statistics.quantiles(times[False])}")
-    print(f"watched {watched:.4f} s per iteration (median), quartiles {statistics.quantiles(times[True])}")
-    print(f"slower by {100 * (watched / alone - 1):.2f} %")
+    record = Record("viewers", f"built-in network, blocks of {about.block} iterations in turns", "the same run without viewers")
+    record.add(
+        "viewers",
+        {"alone_seconds": rounded(times[False]), "watched_seconds": rounded(times[True])},
+        viewers=about.viewers,
+        scale=about.scale,
+        iterations=len(times[True]),
+        frames=page.server.state.now.frame,
+        alone_seconds=rounded(alone),
+        alone_quartiles=rounded(statistics.quantiles(times[False])[::2]),
+        watched_seconds=rounded(watched),
+        watched_quartiles=rounded(statistics.quantiles(times[True])[::2]),
+        slower_percent=rounded(100 * (watched / alone - 1), 2),
+    )
+    record.write()
 
 
 if __name__ == "__main__":

@@ -35,11 +35,12 @@ COMPACT = "--network compact -s 256 -ii 120 -i 60"
 INTRODUCTION = """\
 # Gallery
 
-Made by `python docs/gallery.py`, which runs the commands below in a folder with these pictures and lays the results side by side.
-Pictures are small and painted in a few hundred steps with the built-in network on a CPU, in under a minute each, unless it is
-said otherwise; larger sizes, more steps and `--network vgg19` are better. `-cw` keeps more of the photograph than the default.
+Made by `python docs/gallery.py`, which runs the commands below in a folder with these pictures and puts the results side by side.
+Unless stated otherwise, pictures are small and were painted in a few hundred steps with the built-in network on a CPU, in under a
+minute each; larger sizes, more steps and `--network vgg19` give better results. `-cw` keeps more of the photograph than the
+default.
 
-Styles are the project's own, painted by `examples/make_pictures.py` and `examples/make_styles.py`. Photographs come with
+Styles are the project's own, made by `examples/make_pictures.py` and `examples/make_styles.py`. Photographs come with
 [scikit-image](https://scikit-image.org): *chelsea* by Stefan van der Walt and *coffee* by Rachel Michetti, courtesy of Pikolo
 Espresso Bar, both CC0; *rocket* by SpaceX, in the public domain.
 """
@@ -101,18 +102,18 @@ def preset(name: str, words: str) -> Cell:
 SHEETS: tuple[Sheet, ...] = (
     Sheet(
         "grid", "Photographs and styles",
-        "Every photograph after every style, in one command, which makes this sheet too (`--contact-sheet`).",
+        "Every photograph in every style, by one command, which also makes this sheet (`--contact-sheet`).",
         grid=f"painting.jpg woodcut.jpg watercolour.jpg --each chelsea.png coffee.png rocket.png --grid -o grid "
              f"--contact-sheet grid.png -cw 0.1 {COMPACT}",
     ),
     Sheet(
-        "presets", "Looks of other programs",
+        "presets", "Presets of other programs",
         "`--preset` sets a program's network, losses, weights, optimizer and steps. Where a program works with Caffe's "
         "weights or GoogLeNet, which are not part of this one, VGG-19 of torchvision stands in here, at a small size and for "
-        "few steps; the style then counts as much as it would with the preset's own network. What is left is each program's "
-        "own way: style-transfer-pytorch paints coarse to fine, with Gram matrices or Wasserstein distances. neural-style "
-        "begins with flat gray at the final size, so that large shapes come from the photograph alone. neuralart, its "
-        "Inception variant and fzliu begin with the photograph.",
+        "few steps; the style then has the same weight as with the preset's own network. The remaining differences are those "
+        "of the programs: style-transfer-pytorch works coarse to fine, with Gram matrices or Wasserstein distances. neural-style "
+        "starts from flat gray at the final size, so that large shapes come from the photograph alone. neuralart, its "
+        "Inception variant and fzliu start from the photograph.",
         (
             preset("style-transfer-pytorch", "-ii 120 -i 60"),
             preset("style-transfer-pytorch-2023", "-ii 120 -i 60"),
@@ -125,9 +126,10 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         "color", "Colours",
-        "`--color content` takes the result's lightness and the photograph's colours. `luminance` also paints in gray, so "
-        "that colours of the style cannot become edges. `match-style` gives the style the photograph's palette beforehand, "
-        "`match-content` the photograph the style's, by mean and covariance or, last, by the whole histogram.",
+        "`--color content` combines the lightness of the result with the colours of the photograph. `luminance` also paints in "
+        "gray, so that colours of the style cannot become edges. `match-style` first gives the style the palette of the "
+        "photograph, `match-content` the photograph that of the style, by mean and covariance or, in the last picture, by the "
+        "whole histogram.",
         (
             Cell("the photograph", file="coffee.png"),
             Cell("the style", file="painting.jpg"),
@@ -137,8 +139,8 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         "masks", "Masks",
-        "A mask says where a style goes. Two styles in two regions; a single region, with the rest left as the photograph is;"
-        " and two regions after two parts of one style, its warm and its cool colours.",
+        "A mask says where a style applies: two styles in two regions; a single region, with the rest left as the photograph "
+        "is; and two regions in the style of two parts of one painting, its warm and its cool colours.",
         (
             Cell("cup.png", file="cup.png"),
             painted("two styles", "coffee mosaic watercolour", "--content-mask cup.png table.png -cw 0.05"),
@@ -149,19 +151,19 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         "scale", "The size of the style",
-        "`--style-scale` makes strokes, or stones, smaller and larger, and takes a style at several sizes at once.",
+        "`--style-scale` makes strokes, or stones, smaller or larger, and can use a style at several sizes at once.",
         series("coffee mosaic", "--style-scale {} -cw 0.1", {"0.75": "0.75", "1.5": "1.5", "3": "3", "0.75 and 3": "0.75 3"}),
     ),
     Sheet(
         "blend", "Several styles",
-        "Two styles blended by `--style-weights`.",
+        "Two styles combined by `--style-weights`.",
         series("coffee woodcut watercolour", "-sw {} -cw 0.1", {f"{a} to {b}": f"{a} {b}" for a, b in ("10", "21", "12", "01")}),
     ),
     Sheet(
-        "losses", "What is compared of the style",
+        "losses", "Style losses",
         "`--style-loss`: Gram matrices, Wasserstein distances between Gaussians, covariances, mean and standard deviation, "
-        "histograms, whose distances are small numbers that want a larger `--style-factor`; and Gram matrices with histograms "
-        "beside them (`--extra-loss`).",
+        "histograms, whose distances are small numbers that need a larger `--style-factor`; and Gram matrices together with "
+        "histograms (`--extra-loss`).",
         (
             *series("chelsea mosaic", "--style-loss {} -cw 0.1", {name: name for name in LOSSES}),
             painted("histogram", "chelsea mosaic", "--style-loss histogram --style-factor 300 -cw 0.1"),

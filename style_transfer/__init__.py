@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         StyleTransferError,
         WeightsError,
     )
-    from .settings.settings import Settings
+    from .settings import Settings
 
 __version__ = "0.1.0"
 
@@ -39,7 +39,7 @@ _HOMES = {
     "MemoryLimitError": "errors",
     "NumericError": "errors",
     "OutputError": "errors",
-    "Settings": "settings.settings",
+    "Settings": "settings",
     "SettingsError": "errors",
     "StyleTransfer": "api",
     "StyleTransferError": "errors",

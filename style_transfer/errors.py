@@ -83,7 +83,10 @@ def exit_code(error: BaseException) -> int:
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"` for the `known` name that begins with `word` or is closest, or an empty string."""
-    names = list(known)
+    """Return `" (did you mean 'x'?)"` for the `known` name that begins with `word` or is closest, or an empty string.
+
+    Upper and lower case are not distinguished, and the dashes of flags do not count.
+    """
+    word, names = word.casefold().lstrip("-"), {name.casefold().lstrip("-"): name for name in known}
     close = [name for name in names if len(word) > 3 and name.startswith(word)] or difflib.get_close_matches(word, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {names[close[0]]!r}?)" if close else ""

@@ -1,4 +1,4 @@
-"""Registries of implementations by name: style losses, networks, optimizers, output formats and observers.
+"""Registries of implementations by name: style losses, networks, optimizers, picture formats and observers.
 
 Each implementation registers itself in its own module. A registry imports all modules of its package at the first lookup, so a
 new implementation is one new file in that package, or a call of `register` anywhere else.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,6 +28,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self.package = package
         self._entries: dict[str, T] = {}
         self._loaded = False
+        self._lock = threading.RLock()
 
     def register(self, *names: str) -> Callable[[Registered], Registered]:
         """Return a decorator, or a function to call, that registers an implementation under `names`.
@@ -48,11 +50,12 @@ class Registry(Mapping[str, T], Generic[T]):
         del self._entries[name]
 
     def _load(self) -> Mapping[str, T]:
-        if not self._loaded:
-            self._loaded = True
-            package = importlib.import_module(self.package)
-            for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-                importlib.import_module(f"{self.package}.{module}")
+        with self._lock:  # other threads wait until all modules are imported
+            if not self._loaded:
+                self._loaded = True
+                package = importlib.import_module(self.package)
+                for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
+                    importlib.import_module(f"{self.package}.{module}")
         return self._entries
 
     def __getitem__(self, name: str) -> T:
@@ -66,12 +69,14 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 STYLE_LOSSES: Final[Registry[Any]] = Registry("style loss", "style_transfer.losses.style")
-"""`losses.style.StyleLoss` classes by the name that `--style-loss` and `--extra-loss` have for them."""
+"""`losses.StyleLoss` classes by the name that `--style-loss` and `--extra-loss` have for them."""
 NETWORKS: Final[Registry[Any]] = Registry("network", "style_transfer.networks.families")
 """`networks.NetworkEntry` objects by the name that `--network` has for them."""
 OPTIMIZERS: Final[Registry[Any]] = Registry("optimizer", "style_transfer.engine.optimizers")
 """`engine.optimizers.Optimizer` classes by the name that `--optimizer` has for them."""
+INPUT_FORMATS: Final[Registry[Any]] = Registry("input format", "style_transfer.pictures.decode")
+"""`pictures.decode.loading.InputFormat` objects by name, such as "TIFF"."""
 OUTPUT_FORMATS: Final[Registry[Any]] = Registry("output format", "style_transfer.pictures.encode")
-"""`pictures.encode.OutputFormat` objects by the file name's suffix, such as ".tif"."""
+"""`pictures.OutputFormat` objects by the file name's suffix, such as ".tif"."""
 OBSERVERS: Final[Registry[Any]] = Registry("observer", "style_transfer.observers")
 """`observers.Observer` classes; the ones whose `create` returns an observer follow the run."""

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from support.tiny import PROGRAM, TINY, tiny_weights
+from support.command_line import PROGRAM
+from support.tiny import ENVIRONMENT, TINY, tiny_weights, use_tiny_vgg19
 
-from style_transfer import networks
-from style_transfer.networks.graph import Network
+from style_transfer.networks.forward import Network
 
-os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"  # --precision auto is the same on every machine, also in processes that tests start
+os.environ["ONEDNN_MAX_CPU_ISA"] = ENVIRONMENT["ONEDNN_MAX_CPU_ISA"]
 torch.set_num_threads(1)  # tiny networks gain nothing by more
 
 
@@ -24,7 +24,7 @@ torch.set_num_threads(1)  # tiny networks gain nothing by more
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with pictures c.png, s.png, t.jpg, tiny weights w.safetensors and prog.py, where a tiny VGG is VGG-19."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(networks.SPECS, "vgg19", TINY)
+    use_tiny_vgg19(monkeypatch)
     rng = np.random.default_rng(0)
     for name in ("c.png", "s.png", "t.jpg"):
         Image.fromarray(rng.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(name)

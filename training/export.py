@@ -1,11 +1,11 @@
-"""Makes the package's weights from a training checkpoint.
+"""Export of the package's weights from a training checkpoint.
 
     python -m training.export --out DIR [--teacher FILE] [--to style_transfer/networks/compact.safetensors]
 
-The averaged student, each layer scaled so that the gradients of its losses with respect to the picture are as large as
-VGG-19's: then content, style and total variation weigh against each other as they do with VGG-19. A network of
-convolutions, ReLUs and poolings is homogeneous, so a factor on a layer is taken back by the next convolution and the features
-keep their meaning. Prints how far the factors of the three poolings are apart, and which channels carry noise.
+The exported weights are the averaged ones of the student. Each layer is scaled such that the gradients of its losses with respect
+to the picture have the same norm as with VGG-19, so that content, style and total variation have the same balance. A network of
+convolutions, ReLUs and pooling is homogeneous, so the next convolution can cancel a factor on a layer and the features stay
+proportional. The program prints how much the factors differ between the three kinds of pooling, and how noisy channels are.
 """
 
 from __future__ import annotations
@@ -18,47 +18,50 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from style_transfer.losses.losses import ContentLoss, GramLoss
-from style_transfer.networks import COMPACT, VGG19, weights
-from style_transfer.networks.graph import Network
-from style_transfer.networks.spec import Conv
-from training.train import LAYERS, POOLINGS, Gallery, load_teacher
+from style_transfer.losses.content import ContentLoss
+from style_transfer.losses.style.moments import GramLoss
+from style_transfer.networks import COMPACT, VGG19, Conv, weights
+from style_transfer.networks.forward import Network
+from style_transfer.settings import Settings
+from training.train import LAYERS, POOLINGS, PatchSampler, load_teacher
 
+SETTINGS = Settings().resolve()
 CREDIT = (
-    "Trained by the style_transfer project on pictures it drew itself, to see what VGG-19 sees "
+    "Trained by the style_transfer project on procedurally drawn pictures, to predict the features of VGG-19 "
     "(Karen Simonyan and Andrew Zisserman, weights published under CC BY 4.0)."
 )
 
 
-def gradient_size(network: Network, image: Tensor, other: Tensor, layer: str) -> float:
+def gradient_norm(network: Network, image: Tensor, other: Tensor, layer: str) -> float:
     """Return the norm of the gradient of the default loss at `layer` of `image` against `other`, with respect to `image`."""
     with torch.no_grad():
         target = network.forward(other, [layer])[layer]
     image = image.clone().requires_grad_()
-    found = network.forward(image, [layer])[layer]
-    loss = ContentLoss(target) if layer == "relu4_2" else GramLoss(GramLoss.measure(target).means())
-    (gradient,) = torch.autograd.grad(loss.score(loss.measure(found)), image)
+    features = network.forward(image, [layer])[layer]
+    style_loss = GramLoss(Settings().resolve(), GramLoss.statistic(target).means())
+    loss = ContentLoss(target) if layer == "relu4_2" else style_loss
+    (gradient,) = torch.autograd.grad(loss.score(loss.measure(features)), image)
     return float(gradient.norm())
 
 
 def factors(student: dict[str, Tensor], teacher: dict[str, Tensor], pooling: str, pairs: Tensor) -> dict[str, float]:
-    """Return by what each layer's activations must be multiplied, the geometric mean over pairs of pictures."""
+    """Return the factor for each layer's activations, the geometric mean over pairs of pictures."""
     networks = [Network(VGG19, teacher, pooling=pooling), Network(COMPACT, student, pooling=pooling)]
-    found = {}
+    layer_factors = {}
     for layer in LAYERS:
         logs = []
         for i in range(0, len(pairs), 2):
-            theirs, mine = (gradient_size(network, pairs[i : i + 1], pairs[i + 1 : i + 2], layer) for network in networks)
-            logs.append(math.log(theirs / mine))
+            large, small = (gradient_norm(network, pairs[i : i + 1], pairs[i + 1 : i + 2], layer) for network in networks)
+            logs.append(math.log(large / small))
         ratio = math.exp(sum(logs) / len(logs))
-        found[layer] = ratio if layer == "relu4_2" else math.sqrt(ratio)  # a Gram matrix is quadratic in the activations
-    return found
+        layer_factors[layer] = ratio if layer == "relu4_2" else math.sqrt(ratio)  # a Gram matrix is quadratic in the activations
+    return layer_factors
 
 
-def scaled(student: dict[str, Tensor], by: dict[str, float]) -> dict[str, Tensor]:
-    """Return weights whose activations are multiplied by `by` at its layers and by the next layer's factor elsewhere."""
+def scaled(student: dict[str, Tensor], layer_factors: dict[str, float]) -> dict[str, Tensor]:
+    """Return weights whose activations are multiplied by the factors at these layers, and elsewhere by that of the next one."""
     convs = [step for step in COMPACT.steps if isinstance(step, Conv)]
-    known = [by.get(conv.layers[1]) for conv in convs]
+    known = [layer_factors.get(conv.layers[1]) for conv in convs]
     for i in reversed(range(len(known) - 1)):
         known[i] = known[i] or known[i + 1]
     result, before = {}, 1.0
@@ -71,7 +74,7 @@ def scaled(student: dict[str, Tensor], by: dict[str, float]) -> dict[str, Tensor
 
 
 def noisy_channels(student: dict[str, Tensor], teacher: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
-    """Return, layer by layer, the share of each channel's variance that no linear combination of VGG-19's channels predicts."""
+    """Return for each layer the share of each channel's variance that no linear combination of VGG-19's channels predicts."""
     small, large = Network(COMPACT, student, pooling="max"), Network(VGG19, teacher, pooling="max")
     result = {}
     with torch.no_grad():
@@ -86,21 +89,22 @@ def noisy_channels(student: dict[str, Tensor], teacher: dict[str, Tensor], image
 
 
 def main() -> None:
-    """Write the weights and print what they are like."""
-    parser = argparse.ArgumentParser(description="Make the package's weights from a training checkpoint.")
-    parser.add_argument("--out", type=Path, required=True, help="folder that training.train wrote")
-    parser.add_argument("--teacher", help="file with VGG-19's weights (torchvision's, downloaded, if left out)")
+    """Write the weights and print statistics of them."""
+    parser = argparse.ArgumentParser(description="Export the package's weights from a training checkpoint.")
+    parser.add_argument("--out", type=Path, required=True, help="output folder of training.train")
+    parser.add_argument("--teacher", help="file with VGG-19's weights (default: download those of torchvision)")
     parser.add_argument("--to", type=Path, default=weights.BUILT_IN)
     parser.add_argument("--pairs", type=int, default=8)
     args = parser.parse_args()
     teacher = load_teacher(args.teacher)
     saved = torch.load(args.out / "state.pt", weights_only=True)
     student = {key: saved["average"][key].detach().contiguous() for key in saved["student"]}
-    pairs = Gallery(10**6, 24).patches(2 * args.pairs, 160, torch.device("cpu")).contiguous()
-    found = {pooling: factors(student, teacher, pooling, pairs) for pooling in POOLINGS}
-    mean = {layer: math.prod(f[layer] ** (1 / len(found)) for f in found.values()) for layer in LAYERS}
+    pairs = PatchSampler(10**6, 24).patches(2 * args.pairs, 160, torch.device("cpu")).contiguous()
+    per_pooling = {pooling: factors(student, teacher, pooling, pairs) for pooling in POOLINGS}
+    mean = {layer: math.prod(f[layer] ** (1 / len(per_pooling)) for f in per_pooling.values()) for layer in LAYERS}
     for layer in LAYERS:
-        print(layer, f"factor {mean[layer]:.4g};", ", ".join(f"{p} {found[p][layer] / mean[layer]:.2f} of it" for p in POOLINGS))
+        relative = ", ".join(f"{pooling} {per_pooling[pooling][layer] / mean[layer]:.2f} of it" for pooling in POOLINGS)
+        print(layer, f"factor {mean[layer]:.4g}; {relative}")
     for layer, noise in noisy_channels(student, teacher, pairs).items():
         print(layer, f"unexplained variance: median {noise.median():.2f}, highest {noise.max():.2f} of {len(noise)} channels")
     args.to.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""Pictures that the training draws for itself: no photograph is used.
+"""Procedurally drawn training pictures; no photograph is used.
 
-Each picture is a stack of things whose statistics natural pictures and paintings share: dead leaves with power-law sizes
+Each picture combines elements whose statistics are those of natural pictures and paintings: dead leaves with power-law sizes
 (Lee, Mumford and Huang 2001, "Occlusion models for natural images"; Baradad et al. 2021, "Learning to see by looking at noise",
 trained networks on such pictures), noise with spectral slopes from white to steep, warped gratings, brush strokes along a flow,
-hatching, text-like marks, gradients, shadows, soft and hard edges; with random palettes, scale, blur, light and noise at the end.
+hatching, text-like marks, gradients, shadows, soft and hard edges. Palettes, scale, blur, light and noise are random.
 
-    python -m training.pictures OUT.png [--seed N]     draws a sheet of 24 to look at
+    python -m training.pictures OUT.png [--seed N]     draw a sheet of 24 pictures
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def field(random: Random, size: int, slope: float) -> Array:
 
 
 def palette(random: Random, colours: int) -> Array:
-    """Return (colours, 3) in [0, 1] that go together: a base, a spread along a few axes, now and then free colours."""
+    """Return related colours (colours, 3) in [0, 1], a base and a spread along a few axes, or, sometimes, unrelated ones."""
     if random.random() < 0.3:
         return random.random((colours, 3)).astype(np.float32)
     base = random.random(3)
     axes = random.normal(0, 1, (3, 3)) * np.array([[0.35], [0.15], [0.05]]) * random.uniform(0.3, 1.6)
-    axes[0] = axes[0].mean() * 1.5 + 0.3 * axes[0]  # mostly light and dark
+    axes[0] = axes[0].mean() * 1.5 + 0.3 * axes[0]  # mostly a difference in lightness
     mixed = base + random.normal(0, 1, (colours, 3)) @ axes
     return np.clip(mixed, 0, 1).astype(np.float32)
 
 
 def _shade(random: Random, values: Array, colours: Array) -> Array:
-    """Return a picture (size, size, 3): a field's values looked up along a ramp through `colours`."""
+    """Return a picture (size, size, 3) that maps a field's values to a ramp through `colours`."""
     ranks = (np.tanh(values * random.uniform(0.5, 1.2)) + 1) / 2 * (len(colours) - 1)
     low = np.clip(ranks.astype(int), 0, len(colours) - 2)
     part = (ranks - low)[..., None]
@@ -61,7 +61,7 @@ def _shade(random: Random, values: Array, colours: Array) -> Array:
 
 
 def flat(random: Random, size: int) -> Array:
-    """Return one colour, or a gradient between two, straight or round."""
+    """Return a uniform colour, or a linear or radial gradient between two."""
     a, b = palette(random, 2)
     y, x = _grid(size)
     angle = random.uniform(0, 2 * math.pi)
@@ -74,7 +74,7 @@ def flat(random: Random, size: int) -> Array:
 
 
 def noise(random: Random, size: int) -> Array:
-    """Return coloured noise with a spectral slope from 0 (white) to 2.2: one field through a palette, or three mixed."""
+    """Return coloured noise with a spectral slope from 0 (white) to 2.2: one field mapped to a palette, or a mixture of three."""
     slope = random.uniform(0, 2.2)
     if random.random() < 0.5:
         return _shade(random, field(random, size, slope), palette(random, int(random.integers(2, 6))))
@@ -84,7 +84,7 @@ def noise(random: Random, size: int) -> Array:
 
 
 def grating(random: Random, size: int) -> Array:
-    """Return warped stripes, sinusoidal or hard-edged, now and then crossed or in rings."""
+    """Return warped stripes with soft or hard edges, sometimes crossed or circular."""
     y, x = _grid(size)
     warp = random.choice([0, 0.02, 0.1, 0.3])
     x = x + warp * field(random, size, 2.0)
@@ -103,7 +103,7 @@ def grating(random: Random, size: int) -> Array:
 
 
 def leaves(random: Random, size: int) -> Array:
-    """Return dead leaves: discs, boxes and polygons of power-law sizes over one another, some with shadows, some textured."""
+    """Return dead leaves: overlapping discs, boxes and polygons of power-law sizes, some with shadows, some textured."""
     picture = base(random, size)
     textures = [base(random, size) for _ in range(2)]
     colours = palette(random, int(random.integers(3, 24)))
@@ -165,7 +165,7 @@ def _distance(random: Random, dy: Array, dx: Array, radius: float, shape: str) -
 
 
 def strokes(random: Random, size: int) -> Array:
-    """Return a picture painted over with brush strokes along a flow, each of several bristles."""
+    """Return another picture covered with brush strokes along a flow, each of several bristles."""
     under = base(random, size) if random.random() < 0.7 else leaves(random, size)
     image = Image.fromarray((under * 255).astype(np.uint8)).resize((2 * size, 2 * size), Image.Resampling.BILINEAR)
     canvas = ImageDraw.Draw(image)
@@ -193,7 +193,7 @@ def strokes(random: Random, size: int) -> Array:
 
 
 def marks(random: Random, size: int) -> Array:
-    """Return hatching, scribbles, wires and text-like marks on another picture."""
+    """Return another picture with hatching, scribbles, lines or text-like marks."""
     under = base(random, size)
     image = Image.fromarray((under * 255).astype(np.uint8)).resize((2 * size, 2 * size), Image.Resampling.BILINEAR)
     canvas = ImageDraw.Draw(image)
@@ -223,13 +223,13 @@ def _from_image(image: Image.Image) -> Array:
 
 
 def base(random: Random, size: int) -> Array:
-    """Return one of the plain pictures."""
+    """Return a uniform colour, a gradient, noise or a grating."""
     kinds: list[Callable[[Random, int], Array]] = [flat, noise, grating]
     return kinds[int(random.choice(3, p=[0.4, 0.35, 0.25]))](random, size)
 
 
 def _combined(random: Random, size: int) -> Array:
-    """Return one of the kinds, or two of them side by side, with a hard or soft border along a random field."""
+    """Return a picture of one kind, or of two kinds with a hard or soft border along a random field."""
     kinds: list[Callable[[Random, int], Array]] = [base, leaves, strokes, marks]
     chosen = [kinds[int(random.choice(4, p=[0.15, 0.4, 0.3, 0.15]))](random, size) for _ in range(1 + (random.random() < 0.5))]
     if len(chosen) == 1:
@@ -237,13 +237,13 @@ def _combined(random: Random, size: int) -> Array:
     edge = field(random, size, random.uniform(1.2, 2.5)) - random.normal(0, 0.5)
     mask = np.clip(0.5 + edge * math.exp(random.uniform(-1, 3)), 0, 1)[..., None]
     if random.random() < 0.2:
-        mask = np.full_like(mask, random.uniform(0.2, 0.8))  # one seen through the other
+        mask = np.full_like(mask, random.uniform(0.2, 0.8))  # a transparent overlay
     mixed: Array = chosen[0] * mask + chosen[1] * (1 - mask)
     return mixed
 
 
 def _relief(random: Random, picture: Array) -> Array:
-    """Return the picture lit from one side as if its paint were thick."""
+    """Return a picture shaded from one side, with its lightness as the height of the paint."""
     height = picture.mean(-1) + random.uniform(0, 0.3) * field(random, len(picture), random.uniform(0.3, 1.2)) * 0.3
     angle = random.uniform(0, 2 * math.pi)
     dy, dx = np.gradient(height)
@@ -256,7 +256,7 @@ def draw(random: Random, size: int = 256) -> Array:
     picture = _combined(random, size)
     if random.random() < 0.2:
         picture = _relief(random, picture)
-    if random.random() < 0.3:  # light that changes over the picture
+    if random.random() < 0.3:  # uneven light
         picture = picture * (1 + 0.3 * random.random() * field(random, size, 2.2))[..., None]
     if random.random() < 0.3:
         picture = picture @ np.clip(np.eye(3) + random.normal(0, 0.15, (3, 3)), -0.3, 1.3).astype(np.float32)
@@ -275,8 +275,8 @@ def draw(random: Random, size: int = 256) -> Array:
 
 
 def main() -> None:
-    """Draw a sheet."""
-    parser = argparse.ArgumentParser(description="Draw a sheet of training pictures to look at.")
+    """Draw a sheet of pictures."""
+    parser = argparse.ArgumentParser(description="Draw a sheet of 24 training pictures.")
     parser.add_argument("output")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Where training starts: a student whose layers are least-squares fits of the teacher's, one after the other.
+"""Initial weights of the student: least-squares fits of its layers to those of the teacher, one layer after the other.
 
-As in channel pruning (He, Zhang and Sun 2017, https://arxiv.org/abs/1707.06168): of each layer of the teacher the channels are
-kept from which all its channels are best predicted, found greedily. Then each convolution of the student is fitted, by ridge
-regression from the student's own features before it, to the teacher's values of these channels before their ReLU.
+As in channel pruning (He, Zhang and Sun 2017, https://arxiv.org/abs/1707.06168), a greedy search selects in each layer of the
+teacher the channels that predict all channels of the layer best. Ridge regression then fits each convolution of the student, from
+the student's own features before it, to the teacher's values of the selected channels before their ReLU.
 
-This takes seconds and predicts VGG-19 better, but for relu5_1, than 2600 steps of training from random weights did.
+This takes seconds, and predicts all layers of VGG-19 except relu5_1 better than 2600 training steps from random weights.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from style_transfer.networks import COMPACT, VGG19
-from style_transfer.networks.graph import POOLINGS, Network
-from style_transfer.networks.spec import Conv
+from style_transfer.networks import COMPACT, VGG19, Conv
+from style_transfer.networks.forward import Network
+from style_transfer.networks.pooling import POOLINGS
 
 TEACHER_LAYER = {"conv3_2": "conv3_4"}
-"""The teacher's layer that a student's convolution stands for, where the names differ: the last of a block feeds the next."""
+"""The teacher's layer that a convolution of the student replaces, where the names differ: the last one of a block."""
 POSITIONS = 30_000
 RIDGE = 1e-3
 
 
 def choose_channels(features: Tensor, count: int) -> list[int]:
-    """Return the `count` channels of features (C, n) that best predict all of them linearly, chosen one by one."""
+    """Return the `count` channels of features (C, n) that best predict all channels linearly, selected one by one."""
     residual = features @ features.mT
     chosen: list[int] = []
     for _ in range(min(count, len(features))):
@@ -41,9 +41,9 @@ def choose_channels(features: Tensor, count: int) -> list[int]:
 def fit_conv(inputs: Tensor, targets: Tensor, padding: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the weight and bias of the 3x3 convolution of `inputs` (B, C, H, W) that is closest to `targets` (B, K, H, W)."""
     patches = F.unfold(inputs, 3, padding=padding).transpose(0, 1).flatten(1)
-    wanted = targets.transpose(0, 1).flatten(1)
-    picked = torch.randperm(patches.shape[1], generator=random)[:POSITIONS]
-    x, y = patches[:, picked].double(), wanted[:, picked].double()
+    values = targets.transpose(0, 1).flatten(1)
+    sample = torch.randperm(patches.shape[1], generator=random)[:POSITIONS]
+    x, y = patches[:, sample].double(), values[:, sample].double()
     x = torch.cat([x, torch.ones(1, x.shape[1], dtype=x.dtype)])
     moment = x @ x.mT
     moment.diagonal().add_(RIDGE * moment.diagonal().mean())
@@ -53,21 +53,20 @@ def fit_conv(inputs: Tensor, targets: Tensor, padding: int, random: torch.Genera
 
 @torch.no_grad()
 def fitted_student(teacher: dict[str, Tensor], images: Tensor, pooling: str = "max", seed: int = 0) -> dict[str, Tensor]:
-    """Return a student's weights, fitted on pictures (B, 3, H, W) layer by layer."""
+    """Return the student's weights, fitted on pictures (B, 3, H, W) layer by layer."""
     random = torch.Generator().manual_seed(seed)
-    large = Network(VGG19, teacher, pooling=pooling)
+    teacher_network = Network(VGG19, teacher, pooling=pooling)
     student: dict[str, Tensor] = {}
-    x = F.pad((images - large._mean) / large._std, (1, 1, 1, 1), "replicate")
+    x = F.pad(teacher_network.preprocess(images), (1, 1, 1, 1), "replicate")
     padding = 0
     for step in COMPACT.steps:
         if not isinstance(step, Conv):
             x = POOLINGS[pooling](x)
             continue
         name = TEACHER_LAYER.get(step.name, step.name)
-        before = large.forward(images, [name])[name]
-        after = before.relu()
-        chosen = choose_channels(after.transpose(0, 1).flatten(1).double(), step.outputs)
-        weight, bias = fit_conv(x, before[:, chosen], padding, random)
+        target = teacher_network.forward(images, [name])[name]
+        channels = choose_channels(target.relu().transpose(0, 1).flatten(1).double(), step.outputs)
+        weight, bias = fit_conv(x, target[:, channels], padding, random)
         student[f"{step.key}.weight"], student[f"{step.key}.bias"] = weight, bias
         x = F.conv2d(x, weight, bias, padding=padding).relu()
         padding = 1

@@ -1,4 +1,4 @@
-"""Looks at what the program depends on here, finds what is wrong, and says how to mend it."""
+"""--doctor: checks of what the program depends on, with advice on what is wrong."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ import psutil
 import torch
 
 from .. import __version__
-from ..compute import devices
-from ..errors import DeviceError, StyleTransferError, WeightsError
-from ..evaluation import memory
-from ..files.atomic import reason, shown
-from ..networks import SPECS, weights
-from ..pictures import images
+from .. import pictures as images
+from ..compute import devices, memory
+from ..errors import EXIT_CODES, DeviceError, StyleTransferError, WeightsError
+from ..files import reason, shown
+from ..networks import COMPACT, download, weights
+from ..observers.stdout import print_out
+from ..registry import OUTPUT_FORMATS
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "tifffile", "imagecodecs", "safetensors", "aiohttp", "psutil")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `error` is what a run would raise over it; `advice` says how to mend or better it."""
+    """The result of one check. `error` is what a run would raise because of it; `advice` says how to correct or improve it."""
 
     topic: str
     text: str
@@ -37,10 +38,10 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what is found, as soon as it is."""
+    """Yield the findings of all checks, one after the other."""
     yield Finding("program", f"style_transfer {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for look in (_libraries, _host, _devices, _built_in, _vgg19, _codecs, _folder):
-        yield from look()
+    for check in (_libraries, _host, _devices, _built_in, _vgg19, _codecs, _folder):
+        yield from check()
 
 
 def _libraries() -> Iterator[Finding]:
@@ -53,13 +54,11 @@ def _libraries() -> Iterator[Finding]:
     yield Finding("libraries", ", ".join(found))
     if missing:
         what = ", ".join(missing)
-        yield Finding(
-            "libraries", f"{what} cannot be found", StyleTransferError, "install style_transfer again, with pip install"
-        )
+        yield Finding("libraries", f"{what} not found", StyleTransferError, "install style_transfer again with pip install")
 
 
 def _host() -> Iterator[Finding]:
-    total, free = psutil.virtual_memory().total, memory.free_bytes(torch.device("cpu"))
+    total, free = psutil.virtual_memory().total, memory.free_host_bytes()
     threads = torch.get_num_threads()
     text = f"{os.cpu_count()} cores, torch uses {threads}; {memory.show_bytes(free)} of {memory.show_bytes(total)} memory free"
     yield Finding("host", text)
@@ -68,14 +67,14 @@ def _host() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     names = devices.available()
     if names == ("cpu",) and shutil.which("nvidia-smi") and torch.version.cuda is None:
-        advice = "install the torch of https://pytorch.org/get-started/locally that is built for CUDA"
-        yield Finding("devices", "nvidia-smi is here, but this torch is built for CPUs alone", advice=advice)
+        advice = "install a torch built for CUDA, see https://pytorch.org/get-started/locally"
+        yield Finding("devices", "nvidia-smi is installed, but this torch is built for CPUs only", advice=advice)
     for name in names:
         yield _device(torch.device(name))
 
 
 def _device(device: torch.device) -> Finding:
-    """Return what a device is, and how its gradients differ from the CPU's in float64, in each precision."""
+    """Describe a device and the errors of its gradients in each precision, against the CPU in float64."""
     topic = f"device {device}"
     try:
         about = _described(device)
@@ -83,16 +82,16 @@ def _device(device: torch.device) -> Finding:
     except (RuntimeError, AssertionError) as error:
         about, problem = "", f"cannot be used ({reason(error)})"
     if problem is not None:
-        advice = "it is not used; update its driver and torch, or take --devices cpu"
+        advice = "it is not used; update its driver and torch, or use --devices cpu"
         return Finding(topic, f"{about}{problem}", DeviceError, advice)
     errors = [f"fp32 {devices.gradient_error(device):.0e}"]
-    for precision in (devices.PRECISIONS["bf16"], devices.PRECISIONS["fp16"]):
+    for reduced in (devices.PRECISIONS["bf16"], devices.PRECISIONS["fp16"]):
         try:
-            errors.append(f"{precision.name} {devices.gradient_error(device, precision.dtype):.0e}")
+            errors.append(f"{reduced.name} {devices.gradient_error(device, reduced.dtype):.0e}")
         except (RuntimeError, NotImplementedError):
-            errors.append(f"{precision.name} not there")
+            errors.append(f"{reduced.name} not available")
     chosen = devices.choose_precision("auto", [device]).name
-    return Finding(topic, f"{about}gradients right (errors: {', '.join(errors)}); --precision auto is {chosen}")
+    return Finding(topic, f"{about}gradients correct (errors: {', '.join(errors)}); --precision auto is {chosen}")
 
 
 def _described(device: torch.device) -> str:
@@ -111,35 +110,35 @@ def _described(device: torch.device) -> str:
 def _built_in() -> Iterator[Finding]:
     try:
         state, source = weights.built_in()
-        weights.check(state, SPECS["compact"], source)
+        weights.check(state, COMPACT, source)
     except WeightsError as error:
-        yield Finding("built-in network", str(error), WeightsError, "install style_transfer again, with pip install")
+        yield Finding("built-in network", str(error), WeightsError, "install style_transfer again with pip install")
         return
-    yield Finding("built-in network", f"whole, {source.removeprefix('built-in ')}")
+    yield Finding("built-in network", f"undamaged, {source.removeprefix('built-in ')}")
 
 
 def _vgg19() -> Iterator[Finding]:
-    url, path, prefix = weights.cached("vgg19")
+    url, path, prefix = download.cache_location("vgg19")
     if not path.is_file():
         folder = next(parent for parent in path.parents if parent.exists())
-        where = f"download {url} to {shown(path)}, or give a local file with --weights"
+        where = f"download {url} to {shown(path)}, or pass a local file with --weights"
         if os.access(folder, os.W_OK):
             advice = f"the first run fetches them (548 MB); without a connection, {where}"
-            yield Finding("VGG-19's weights", "not here yet", advice=advice)
+            yield Finding("VGG-19's weights", "not downloaded yet", advice=advice)
         else:
-            text = f"not here, and {shown(folder)} cannot be written"
-            yield Finding("VGG-19's weights", text, WeightsError, f"set TORCH_HOME to a folder that can be written; or {where}")
+            text = f"not downloaded, and {shown(folder)} is not writable"
+            yield Finding("VGG-19's weights", text, WeightsError, f"set TORCH_HOME to a writable folder; or {where}")
         return
     try:
         found = weights.digest(path)
     except OSError as error:
-        yield Finding("VGG-19's weights", f"{shown(path)}: {reason(error)}", WeightsError, "mend its permissions")
+        yield Finding("VGG-19's weights", f"{shown(path)}: {reason(error)}", WeightsError, "correct its permissions")
         return
     if found.startswith(prefix):
-        yield Finding("VGG-19's weights", f"whole, {shown(path)}, sha256:{found}")
+        yield Finding("VGG-19's weights", f"undamaged, {shown(path)}, sha256:{found}")
     else:
         text = f"{shown(path)} is damaged (SHA-256 {found[:8]}..., not {prefix}...)"
-        yield Finding("VGG-19's weights", text, WeightsError, "delete it; the next run fetches it again")
+        yield Finding("VGG-19's weights", text, WeightsError, "delete it; the next run downloads it again")
 
 
 def _codecs() -> Iterator[Finding]:
@@ -147,7 +146,7 @@ def _codecs() -> Iterator[Finding]:
     pixels = np.linspace(0, 1, 3 * 64 * 48, dtype=np.float32).reshape(48, 64, 3)
     good = []
     with tempfile.TemporaryDirectory() as folder:
-        for suffix, writer in images.WRITERS.items():
+        for suffix, output_format in OUTPUT_FORMATS.items():
             path = Path(folder) / f"x{suffix}"
             try:
                 images.save(path, pixels)
@@ -155,12 +154,12 @@ def _codecs() -> Iterator[Finding]:
             except StyleTransferError as problem:
                 yield Finding("codecs", str(problem), type(problem), "install pillow, tifffile and imagecodecs again")
                 continue
-            if error > (1e-5 if writer.bits == 16 else 0.1):
+            if error > (1e-5 if output_format.bits == 16 else 0.1):
                 advice = "install pillow, tifffile and imagecodecs again"
-                yield Finding("codecs", f"{suffix} comes back wrong, by {error:.2g}", StyleTransferError, advice)
+                yield Finding("codecs", f"{suffix} is read back with an error of {error:.2g}", StyleTransferError, advice)
             else:
                 good.append(suffix)
-    yield Finding("codecs", f"written and read back right: {' '.join(good)}")
+    yield Finding("codecs", f"written and read back correctly: {' '.join(good)}")
 
 
 def _folder() -> Iterator[Finding]:
@@ -170,3 +169,13 @@ def _folder() -> Iterator[Finding]:
         yield Finding("this folder", f"{shown(here)} can be written, {free} free")
     else:
         yield Finding("this folder", f"{shown(here)} cannot be written", advice="give a path with --output")
+
+
+def print_findings() -> int:
+    """Print what `examine` finds, and return the exit code of the first error."""
+    code = 0
+    for finding in examine():
+        mark = "wrong" if finding.error else "note " if finding.advice else "ok   "
+        print_out(shown(f"{mark}  {finding.topic}: {finding.text}" + (f"; {finding.advice}" if finding.advice else "")))
+        code = code or (0 if finding.error is None else EXIT_CODES.get(finding.error, 1))
+    return code

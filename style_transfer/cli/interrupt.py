@@ -1,4 +1,4 @@
-"""Signals: the first is a wish to stop, the second stops at once."""
+"""Signals: the first one requests the run to stop, the second one ends the process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from collections.abc import Iterator
 
 
 class Interrupt:
-    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a wish to stop after the iteration; a second one stops at once.
+    """Handles Ctrl-C, SIGTERM and SIGHUP: the first signal requests a stop after the iteration, a second one raises at once.
 
-    Terminals, shells and launchers may send one signal several times: what follows within `echo` seconds is the same one, and
-    SIGHUP never is a second. Signals that were ignored from the start, as by nohup, stay so.
+    Terminals, shells and launchers may send one signal several times: signals within `echo` seconds of the first count as the
+    same one, and SIGHUP never counts as a second one. Signals that are ignored at the start, as under nohup, stay ignored.
     """
 
     NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
     PATIENCE = 1.5
+    """Seconds that the main thread has to react to a second signal before the process ends."""
 
     def __init__(self, echo: float = 0.15) -> None:
         self.echo = echo
@@ -31,7 +32,7 @@ class Interrupt:
 
     @property
     def asked(self) -> bool:
-        """Whether to stop."""
+        """Whether a signal has requested a stop."""
         return self.first is not None
 
     @property
@@ -39,8 +40,8 @@ class Interrupt:
         """The exit code of a run that a signal ended: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
         return 128 + (self.first or signal.SIGINT)
 
-    def _again(self, number: int) -> bool:
-        """Take note of a signal as it comes; say whether it is a second one. Only the other thread asks."""
+    def _is_second(self, number: int) -> bool:
+        """Register a signal when it arrives, and return whether it is a second one. Called by the watching thread only."""
         now = time.monotonic()
         if self._when is None:
             self.first, self._when = self.first or number, now
@@ -48,27 +49,27 @@ class Interrupt:
         return now - self._when > self.echo and number != getattr(signal, "SIGHUP", None)
 
     def _handle(self, number: int, frame: object) -> None:
-        """Runs when the main thread comes to it, which may be long after the signal: it does not count, the other thread does."""
+        """Handle a signal in the main thread, possibly long after it arrived; the watching thread does the counting."""
         if self.second:
             raise KeyboardInterrupt
         if self.first is None:
             self.first = number
 
-    def _backstop(self, signals: socket.socket) -> None:
-        """Count signals as they come; end the process if the main thread, deep in some computation, does not heed a second."""
+    def _watch(self, signals: socket.socket) -> None:
+        """Count signals when they arrive; end the process if the main thread does not react to a second one in time."""
         while data := signals.recv(16):
             for number in data:
-                if self._again(number) and not self._left.is_set():
+                if self._is_second(number) and not self._left.is_set():
                     self.second = True
                     _thread.interrupt_main()
                     if not self._left.wait(self.PATIENCE):
                         with contextlib.suppress(OSError):
-                            os.write(2, b"\nstyle_transfer: stopped at once\n")
+                            os.write(2, b"\nstyle_transfer: stopped immediately\n")
                         os._exit(self.exit_code)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Handle the signals within the block, if this is the main thread."""
+        """Handle signals within the block, if this is the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -78,7 +79,7 @@ class Interrupt:
         writer.setblocking(False)
         wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._left.clear()
-        watcher = threading.Thread(target=self._backstop, args=(reader,), name="signals", daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(reader,), name="signals", daemon=True)
         watcher.start()
         for number in before:
             signal.signal(number, self._handle)

@@ -1,1 +1,1 @@
-"""Devices, precision, memory, threads, processes and resampling."""
+"""Devices, precision, torch's modes, memory, threads, processes and resampling."""

@@ -1,4 +1,4 @@
-"""Resizing of pictures and of state that is shaped like them: whole, or a band of rows of a whole that no process has."""
+"""Resizing of tensors (1, C, H, W), such as pictures: whole, or the band of rows of one process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from ..geometry.scales import Size
 from .distributed import LOCAL, Group, Rows
 
 
+def size_of(x: Tensor) -> Size:
+    """Return the (height, width) of a tensor (1, C, H, W)."""
+    height, width = x.shape[2:]
+    return height, width
+
+
 def resize(x: Tensor, size: Size, mode: str = "bicubic", *, antialias: bool = False) -> Tensor:
-    """Return a (1, C, H, W) tensor resized to `size`, or itself if it has that size. Bicubic overshoots: clamp."""
-    if tuple(x.shape[2:]) == tuple(size):
+    """Return a (1, C, H, W) tensor resized to `size`, or itself if it has that size. Bicubic results can overshoot [0, 1]."""
+    if size_of(x) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False, antialias=antialias)
 
@@ -28,9 +34,9 @@ def _cubic(x: Tensor, a: float) -> Tensor:
 
 
 def taps(length: int, target: int, rows: Rows, mode: str, antialias: bool) -> tuple[Tensor, Tensor]:
-    """Return which of `length` rows make each of `rows` of `target` rows, (n, taps), and their weights, as torch interpolates.
+    """Return the source rows of each of `rows`, (n, taps), and their weights, as in torch, when `length` rows become `target`.
 
-    `mode` is bicubic or bilinear; `antialias` goes with bicubic alone.
+    `mode` is bicubic or bilinear; `antialias` is for bicubic alone.
     """
     scale = length / target
     out = torch.arange(*rows, device="cpu", dtype=torch.float64)
@@ -54,7 +60,7 @@ def taps(length: int, target: int, rows: Rows, mode: str, antialias: bool) -> tu
 
 
 def resize_band(x: Tensor, first: int, height: int, size: Size, rows: Rows, mode: str, *, antialias: bool = False) -> Tensor:
-    """Return `rows` of a tensor of `height` rows resized to `size`; `x` holds what is needed of it, from row `first` on."""
+    """Return `rows` of a tensor of `height` rows resized to `size`; `x` has the source rows needed, from row `first` on."""
     index, weights = taps(height, size[0], rows, mode, antialias)
     weights = weights.to(x)
     result = x.new_zeros(*x.shape[:2], len(index), size[1])
@@ -66,26 +72,19 @@ def resize_band(x: Tensor, first: int, height: int, size: Size, rows: Rows, mode
     return result
 
 
-def regrid(
-    own: Tensor,
-    mode: str,
-    *,
-    size: Size,
-    bands: Sequence[Rows],
-    target: Size,
-    new: Sequence[Rows],
-    home: torch.device,
+def resize_sharded(
+    own: Tensor, mode: str, *, size: Size, bands: Sequence[Rows], target: Size, new: Sequence[Rows], device: torch.device,
     group: Group = LOCAL,
-) -> Tensor:
-    """Return this process's band, of those in `new`, of a tensor of `size` resized to `target`, on the device `home`.
+) -> Tensor:  # fmt: skip
+    """Return this process's band, one of `new`, of a tensor of `size` resized to `target`, on `device`.
 
-    `own` is its band, of those in `bands`, before.
+    `own` is its band, one of `bands`, before resizing.
     """
     if group.size == 1:
-        return resize(own, target, mode).to(home)
-    wanted = []
+        return resize(own, target, mode).to(device)
+    needed = []
     for rows in new:
         index, _ = taps(size[0], target[0], rows, mode, False)
-        wanted.append((int(index.min()), int(index.max()) + 1) if len(index) else (0, 0))
-    near = group.exchange(own, bands, wanted)
-    return resize_band(near, wanted[group.rank][0], size[0], target, new[group.rank], mode).to(home)
+        needed.append((int(index.min()), int(index.max()) + 1) if len(index) else (0, 0))
+    source = group.exchange_rows(own, bands, needed)
+    return resize_band(source, needed[group.rank][0], size[0], target, new[group.rank], mode).to(device)

@@ -1,7 +1,7 @@
-"""Several pieces of work at once, each on a CPU thread of its own.
+"""Tasks in parallel, each on a CPU thread of its own.
 
-Torch's own threads share each operation and meet after it, which is slow for many small ones, above all when other programs
-want the processor too.
+Torch's own threads divide each operation and synchronise after it, which is slow for many small operations, above all when other
+programs use the processor too.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ T = TypeVar("T")
 
 
 @functools.cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    """Return as many workers as torch has threads, each of which works on one."""
+def _task_threads(threads: int) -> ThreadPoolExecutor:
+    """Return a pool of `threads` threads, in each of which torch uses one thread."""
 
-    def begin() -> None:
-        torch.get_num_threads()  # a new thread takes the number that was set last when it first asks
+    def start() -> None:
+        torch.get_num_threads()  # the first call in a thread adopts the number that was set last
         torch.set_num_threads(1)
 
-    pool = ThreadPoolExecutor(threads, "worker", begin)
-    begun = threading.Barrier(threads)
-    for future in [pool.submit(begun.wait) for _ in range(threads)]:
+    pool = ThreadPoolExecutor(threads, "task", start)
+    started = threading.Barrier(threads)
+    for future in [pool.submit(started.wait) for _ in range(threads)]:
         future.result()
-    torch.set_num_threads(threads)  # so that later threads do
+    torch.set_num_threads(threads)  # for threads that start later
     return pool
 
 
 @functools.cache
-def _hand(index: int) -> ThreadPoolExecutor:
-    """Return the thread that drives a device: always the same, since cuDNN keeps its plans a thread and never frees them."""
-    return ThreadPoolExecutor(1, f"hand-{index}")
+def _worker(index: int) -> ThreadPoolExecutor:
+    """Return the thread of a device, always the same: cuDNN stores its plans for each thread and never frees them."""
+    return ThreadPoolExecutor(1, f"worker-{index}")
 
 
 def for_each(count: int, work: Callable[[int], T]) -> list[T]:
-    """Return what `work` returns for each number below `count`, all at once, each number always in the same thread."""
-    futures = [_hand(index).submit(work, index) for index in range(count)]
+    """Return `work(index)` for each index below `count`, computed in parallel, each index always in the same thread."""
+    futures = [_worker(index).submit(work, index) for index in range(count)]
     wait(futures)
     return [future.result() for future in futures]
 
 
-def at_once(work: Sequence[Callable[[], T]]) -> list[T]:
-    """Return what each of `work` returns, at the same time, on one CPU thread each."""
+def in_parallel(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Return the results of tasks, computed in parallel on one CPU thread each."""
     threads = torch.get_num_threads()
-    if threads == 1 or len(work) < 2:
-        return [task() for task in work]
-    return list(_workers(threads).map(lambda task: task(), work))
+    if threads == 1 or len(tasks) < 2:
+        return [task() for task in tasks]
+    return list(_task_threads(threads).map(lambda task: task(), tasks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from ..compute.distributed import Request
 
@@ -52,9 +53,9 @@ class Control:
         """Whether the run is asked to wait."""
         return not self._running.is_set()
 
-    def wait_while_paused(self) -> float:
-        """Return once the run is not paused any more, and for how long it waited, in seconds."""
+    def wait_while_paused(self, stopped: Callable[[], bool]) -> float:
+        """Wait until the run is not paused any more, or `stopped()`; return for how long, in seconds."""
         began = time.monotonic()
-        while not self._running.wait(0.05):  # in slices, so that signals are handled
+        while not self._running.wait(0.05) and not stopped():  # in slices, so that signals are handled
             pass
         return time.monotonic() - began

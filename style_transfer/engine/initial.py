@@ -1,4 +1,4 @@
-"""The pictures a scale begins with: the first one of a run, and originals brought to size."""
+"""Initial pictures of a run, and pictures resized for the network."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch import Tensor
 from ..compute.distributed import Rows
 from ..compute.resampling import resize, resize_band
 from ..geometry.scales import Size
-from ..networks import layout
-from ..networks.graph import Network
-from ..settings.settings import Settings
+from ..networks import network_spec
+from ..networks.forward import Network
+from ..settings import Resolved
 
 
-def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, settings: Settings) -> Tensor:
+def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, settings: Resolved) -> Tensor:
     """Return the picture to start from, (1, 3, *size) in [0, 1], by `settings.init`.
 
     content: the content picture. gray: 0.5 with noise of one 8-bit step, since a perfectly flat picture stays flat. uniform:
     uniform noise. normal: truncated normal noise, mean 0.5, deviation 0.25. style_mean: the styles' mean colour, with the
     noise of gray. style_stats: truncated normal noise with the mean and deviation of each channel of the styles. style: the
     average of the styles, each stretched over the picture, mixed with the content. noise: white or pink noise about mid-gray,
-    mixed with the content. network_mean: the colour that the network sees as zero, with noise of a thousandth of its unit, as in
-    neural-style.
-    Numbers come from `settings.random_seed`, on the CPU, so they are the same for every device.
+    mixed with the content. network_mean: the colour that the network's preprocessing maps to zero, with noise of a thousandth of
+    its unit, as in neural-style.
+
+    Random numbers are drawn on the CPU from `settings.random_seed`, so they are equal on all devices.
     """
     random = torch.Generator().manual_seed(settings.random_seed)
     content, styles = content.cpu(), [style.cpu() for style in styles]
@@ -40,8 +41,8 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
         mean, std = (torch.full((1, 3, 1, 1), x, device="cpu", dtype=content.dtype) for x in (0.5, 0.25))
         return _truncated_normal(mean, std, size, random)
     if settings.init == "network_mean":
-        spec = layout(settings)
-        mean, std = (torch.tensor(x, device="cpu", dtype=content.dtype).view(1, 3, 1, 1) for x in (spec.mean, spec.std))
+        how = network_spec(settings).preprocessing
+        mean, std = (torch.tensor(x, device="cpu", dtype=content.dtype).view(1, 3, 1, 1) for x in (how.mean, how.std))
         return mean + 0.001 * std * torch.randn(shape, generator=random, device="cpu", dtype=content.dtype)
     if settings.init == "noise":
         noise = 0.5 + settings.noise_deviation * _noise(settings.noise, size, random).to(content.dtype)
@@ -60,7 +61,7 @@ def first_picture(content: Tensor, styles: Sequence[Tensor], size: Size, setting
 
 
 def _noise(kind: str, size: Size, random: torch.Generator) -> Tensor:
-    """Return noise of mean 0 and deviation 1, (1, 3, *size): white, or pink, with amplitudes that fall with the frequency."""
+    """Return noise of mean 0 and deviation 1, (1, 3, *size): white, or pink, whose amplitudes fall with the frequency."""
     noise = torch.randn((1, 3, *size), generator=random, device="cpu", dtype=torch.float64)
     if kind == "white":
         return noise
@@ -72,7 +73,7 @@ def _noise(kind: str, size: Size, random: torch.Generator) -> Tensor:
 
 
 def _truncated_normal(mean: Tensor, std: Tensor, size: Size, random: torch.Generator) -> Tensor:
-    """Return normal noise cut to [0, 1] by the inverse of its distribution, (1, 3, *size)."""
+    """Return normal noise truncated to [0, 1], (1, 3, *size), by inverting its distribution function."""
     std = std.to(torch.float64).clamp_min(1e-6)
     mean = mean.to(torch.float64)
     low, high = (torch.special.ndtr((edge - mean) / std) for edge in (0.0, 1.0))
@@ -81,14 +82,16 @@ def _truncated_normal(mean: Tensor, std: Tensor, size: Size, random: torch.Gener
     return noise.clamp(0, 1).to(torch.float32)
 
 
-def ready(picture: Tensor, size: Size, network: Network, rows: Rows | None = None, home: torch.device | None = None) -> Tensor:
-    """Return a picture, or some rows of it, resized (bicubic, antialiased, on the CPU) for `network`, at `home`.
+def resized_for(
+    network: Network, picture: Tensor, size: Size, rows: Rows | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Return a picture, or some rows of it, resized (bicubic, antialiased, on the CPU) in the type of `network`.
 
-    Home is the network's first device if left out.
+    It is on `device`, or on the first device of the network.
     """
     picture = picture.to(device="cpu", dtype=network.dtype)
     if rows is None or rows == (0, size[0]):
         resized = resize(picture, size, antialias=True)
     else:
         resized = resize_band(picture, 0, picture.shape[2], size, rows, "bicubic", antialias=True)
-    return resized.clamp(0, 1).to(home or network.devices[0])
+    return resized.clamp(0, 1).to(device or network.devices[0])

@@ -1,4 +1,4 @@
-"""One iteration that is done, as the engine tells of it."""
+"""Iterates: what the engine yields after each step."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from ..compute.distributed import Group, Rows
 from ..compute.resampling import resize
 from ..geometry.scales import Size, Stage
 from ..losses.guidance import Region, coverage
-from .checkpoint import State
 from .optimizers import Average
+from .state import State
 
 
 @dataclass(frozen=True)
-class Cover:
-    """How much of each pixel of a band is painted, (1, 1, H, W) in [0, 1], and the content that shows elsewhere, (1, 3, H, W)."""
+class BlendMask:
+    """The painted share of each pixel of a band, (1, 1, H, W) in [0, 1], and the content shown elsewhere, (1, 3, H, W)."""
 
     share: Tensor
     content: Tensor
 
-    def laid_on(self, image: Tensor) -> Tensor:
+    def composite(self, image: Tensor) -> Tensor:
         """Return a picture with the content where nothing is painted."""
         return torch.lerp(self.content, image, self.share)
 
 
 def picture_of(state: State, content: Tensor, regions: Sequence[Region] = ()) -> Tensor:
-    """Return the averaged picture of a whole state, (1, 3, H, W) in [0, 1], as `Iterate.image` has it.
+    """Return the averaged picture of a whole state, (1, 3, H, W) in [0, 1], as `Iterate.image` returns it.
 
-    `content` and `regions` are what `stylize` got.
+    `content` and `regions` are the arguments of `stylize`.
     """
     picture = state.picture()
     if not regions:
         return picture
     share = coverage([region.at(state.size, (), ()) for region in regions])
     shown = resize(content.to(picture), state.size, antialias=True).clamp(0, 1)
-    return Cover(share.to(picture), shown).laid_on(picture)
+    return BlendMask(share.to(picture), shown).composite(picture)
 
 
 @dataclass(frozen=True, repr=False)
 class Iterate:
-    """One iteration that is done.
+    """A completed step.
 
-    `loss` and its weighted `parts` are scalar tensors of the picture before the step; reading one waits for the
-    device. `seconds` count from the start of the run; `memory` is the peak so far in bytes, the device's if it is
-    an accelerator, else the process's. `tiles` says in how many tiles
-    each segment of the network works. `image()` is the averaged picture, valid until the generator goes on; so are `state()`,
-    with which `stylize` can go on from here later, and `finite()`, which says whether all numbers are finite and waits for
-    the device. In a group of processes all must call these. `halvings` is how often the step size was halved.
+    `index` is the scale, from 0. `loss` and its weighted `parts` are scalar tensors of the picture before the step; reading one
+    waits for the device. `seconds` count from the start of the run. `memory` is the peak so far in bytes, of the device if it is
+    an accelerator, else of the process. `tiles` is the number of tiles of each segment of the network. `halvings` counts how
+    often the step size was halved.
+
+    Until the next step, `image()` returns the averaged picture, `state()` a state from which `stylize` can resume, and `finite()`
+    whether all values are finite, which waits for the device. In a group of processes all ranks must call these.
     """
 
     stage: Stage
@@ -65,7 +66,7 @@ class Iterate:
     average: Average
     group: Group
     bands: tuple[Rows, ...]
-    cover: Cover | None
+    blend_mask: BlendMask | None
     halvings: int
     state: Callable[[], State]
     finite: Callable[[], bool]
@@ -85,7 +86,7 @@ class Iterate:
 
     @property
     def steps(self) -> int:
-        """How many steps this scale has."""
+        """The number of steps of this scale."""
         return self.stage.steps
 
     @property
@@ -95,18 +96,18 @@ class Iterate:
 
     @property
     def ends_run(self) -> bool:
-        """Whether this is the last step of all."""
+        """Whether this is the last step of the run."""
         return self.ends_scale and self.index == len(self.stages) - 1
 
     @property
     def done(self) -> int:
-        """Work done so far, in pixels times steps; `sum(stage.work for stage in stages)` is all of it."""
+        """The work done so far, in pixels times steps, of `sum(stage.work for stage in stages)`."""
         before = sum(stage.work for stage in self.stages[: self.index])
         return before + self.stage.work // self.stage.steps * self.step
 
     @property
     def w(self) -> int:
-        """The picture's width; this and the next five are the names style-transfer-pytorch's callbacks know."""
+        """The picture's width; this and the next five are the names in callbacks of style-transfer-pytorch."""
         return self.stage.size[1]
 
     @property
@@ -121,7 +122,7 @@ class Iterate:
 
     @property
     def i_max(self) -> int:
-        """How many steps this scale has."""
+        """The number of steps of this scale."""
         return self.stage.steps
 
     @property
@@ -135,12 +136,12 @@ class Iterate:
         return self.memory
 
     def image(self) -> Tensor:
-        """Return the average of this scale's iterates: (1, 3, H, W), [0, 1], on the CPU.
+        """Return the average of this scale's iterates, (1, 3, H, W) in [0, 1], on the CPU.
 
-        In a group of processes all must call it, and only rank 0 gets the picture, the others one without rows.
+        In a group of processes all ranks must call it; rank 0 gets the picture, the others a picture without rows.
         """
         wanted = [(0, self.size[0]), *[(0, 0)] * (self.group.size - 1)]
         value = self.average.value().clamp_(0, 1)
-        if self.cover is not None:
-            value = self.cover.laid_on(value)
-        return self.group.exchange(value, self.bands, wanted).cpu()
+        if self.blend_mask is not None:
+            value = self.blend_mask.composite(value)
+        return self.group.exchange_rows(value, self.bands, wanted).cpu()

@@ -1,1 +1,1 @@
-"""The objective, its evaluation in two sweeps over tiles and devices, and the memory planner."""
+"""The objective, its evaluation in two sweeps over tiles and devices, the memory planner, and recovery from out of memory."""

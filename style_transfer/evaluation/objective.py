@@ -1,93 +1,54 @@
-"""The objective of one scale: network and losses in, loss and gradient out."""
+"""The objective of one scale: the weighted sum of all losses of a picture, and its gradient."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..compute.distributed import LOCAL, Group
-from ..compute.threads import at_once
+from ..compute.modes import exact_products
+from ..compute.resampling import size_of
+from ..compute.threads import in_parallel
 from ..errors import SettingsError
 from ..geometry.scales import Size
 from ..geometry.tiles import Window, coarser_rows
-from ..losses.guidance import GuidedLoss, StageRegion, guide, weights_in
-from ..losses.losses import ContentLoss, GramLoss, Loss, NinePointTVLoss, Stats, StyleLoss, TVLoss, WassersteinLoss, blend, width
-from ..losses.matrix import RunningTraceSqrt
-from ..losses.statistics import HistogramLoss, InnerTVLoss, MomentForm, histogram, moments
-from ..networks.graph import Network
-from ..settings.settings import Settings
-from .sweep import PICTURE, UNLIMITED, Limits, Sweep
+from ..losses.content import ContentLoss
+from ..losses.guidance import StageRegion, guide, weights_in
+from ..losses.loss import Loss
+from ..losses.statistics import Stats, sum_dtype
+from ..losses.style.base import StyleStatistic
+from ..losses.total_variation import TOTAL_VARIATIONS
+from ..networks import NetworkSpec
+from ..networks.forward import Network
+from ..registry import STYLE_LOSSES
+from ..settings import Resolved
+from .sweep import PICTURE, UNLIMITED, Limits, Sweep, products
 
-BETAS = {"wasserstein": (0.9, 0.99)}
-"""Adam's betas by `Settings.style_loss`, where they are not the usual (0.9, 0.999): style-transfer-pytorch's of 2023."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """A kind of style loss: what is summed over a style or a picture, and the loss against a target.
-
-    `measure` returns the sums over a window of features (1, C, H, W), in which cells count as much as weights (n,) say, if
-    given. Targets are means, or, if `raw`, sums.
-    """
-
-    measure: Callable[[Tensor, Window, Tensor | None], Stats]
-    loss: Callable[[dict[str, Tensor]], Loss]
-    raw: bool = False
-
-
-def style_form(kind: str, settings: Settings) -> Form:
-    """Return the form of a style loss by its name in `Settings.style_loss`; a histogram's depends on the style's spread."""
-    plain = settings.style_error == "scaled" and settings.gram_norm == "pixels"
-    if kind == "wasserstein" or (kind == "gram" and plain):
-        target: type[StyleLoss] = WassersteinLoss if kind == "wasserstein" else GramLoss
-
-        def measure(features: Tensor, window: Window, weights: Tensor | None) -> Stats:
-            if weights is None:
-                return target.measure(features, window)
-            found = moments(features, window, weights)
-            if kind == "wasserstein":
-                return found
-            return Stats({"gram": found.sums["second"], "area": found.sums["area"]}, found.count)
-
-        return Form(measure, target)
-    form = MomentForm(kind, settings.style_error if kind != "mean-std" else "mean", settings.gram_norm)
-    return Form(form.measure, form.loss, form.raw)
-
-
-def histogram_form(low: Tensor, high: Tensor) -> Form:
-    """Return the form of the distance between histograms whose bins reach from `low` to `high`, both (C,)."""
-    return Form(lambda x, w, n: histogram(x, w, low, high, n), lambda target: HistogramLoss(target, low, high))
+NORMALIZED_EPS = 1e-8
 
 
 @dataclass(frozen=True)
 class Term:
     """One summand of the objective: `weight` times a loss at a layer.
 
-    Its gradient is `slope` times as large as it should be; with `even` it is divided by the sum of its magnitudes at the layer.
+    Its gradient is multiplied by `gradient_factor`; with `normalized` it is divided by the sum of its magnitudes at the layer.
     """
 
     name: str
     layer: str
     loss: Loss
     weight: float
-    slope: float = 1.0
-    even: bool = False
-
-
-TV: dict[str, Callable[[], Loss]] = {"axes": TVLoss, "nine-point": NinePointTVLoss}
-EVEN_EPS = 1e-8
-
-Take = Callable[[str, Tensor, Window, Tensor | None], Stats]
-"""Returns the sums over a window of features at a layer, whose cells count as much as weights (n,) say, if there are any."""
+    gradient_factor: float = 1.0
+    normalized: bool = False
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The loss and its weighted parts by name, scalars on the first device, not yet waited for."""
+    """The loss and its weighted terms by name: scalars on the picture's device, for which the host has not waited."""
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -96,18 +57,19 @@ class Evaluation:
 class Objective:
     """The weighted sum of content, style and total variation losses at one scale.
 
-    `networks` are the same network on each device that takes a share of the tiles. `content` and `styles` are pictures
-    (1, 3, H, W) in [0, 1] at the sizes of the scale, on the device where the picture will be. `limits` bound the tiles.
+    `networks` are the same network on each device that evaluates a part of the tiles. `content` and `styles` are pictures
+    (1, 3, H, W) in [0, 1] at the sizes of the scale, on the device of the picture that is optimised. `limits` bound the tiles.
     In a group of processes `content` and every picture that is evaluated are this process's rows of the whole, whose size is
-    `size`; styles and `regions` are given whole. Without regions every style goes everywhere.
+    `size`; styles and `regions` are given whole. Without regions every style is compared with the whole picture.
     """
 
+    @exact_products()
     def __init__(
         self,
         networks: Sequence[Network],
         content: Tensor,
         styles: Sequence[Tensor],
-        settings: Settings,
+        settings: Resolved,
         limits: Limits = UNLIMITED,
         *,
         group: Group = LOCAL,
@@ -118,215 +80,196 @@ class Objective:
         self.group = group
         self.size = size or size_of(content)
         self.settings = settings
-        self._roots: list[RunningTraceSqrt] = []
         self._counts: dict[str, int] = {}
-        """How many cells each term counts, in all processes; the same at every evaluation."""
-        terms = []
-        even = settings.normalize_gradients
-        targets = self._content_targets(content, settings.content_layers, limits)
-        for layer, share in settings.content_weights.items():
-            content_loss = ContentLoss(*targets[layer], settings.content_error)
-            terms.append(Term(f"content {layer}", layer, content_loss, settings.content_weight * share, even=even))
-        mix = settings.blend(len(styles))
-        for prefix, name, weight in (("style", settings.style_loss, 1.0), ("extra", settings.extra_loss, settings.extra_weight)):
-            places: Sequence[StageRegion | None] = regions or (None,)
-            for index, region in enumerate(places if weight else (), 1):
-                number = f" {index}" if region else ""
-                for layer, loss in self._style_losses(name, styles, mix, limits, region, content.device).items():
-                    share = settings.style_factor * weight * settings.layer_weights[layer] * (region.share if region else 1)
-                    terms.append(Term(f"{prefix} {layer}{number}", layer, loss, share, settings.style_gradient, even))
-        white = 1 / networks[0].spec.std[1]
-        tv: Loss = InnerTVLoss(white) if settings.tv_loss == "inner" else TV[settings.tv_loss]()
-        terms.append(Term("tv", PICTURE, tv, settings.tv_weight))
+        """The number of cells of each term, over all processes; the same in every evaluation."""
+        white = 1 / networks[0].spec.preprocessing.std[1]
+        terms = [
+            *self._content_terms(content, limits),
+            *self._style_terms(styles, limits, regions, content.device),
+            Term("tv", PICTURE, TOTAL_VARIATIONS[settings.tv_loss](white), settings.tv_weight),
+        ]
         self.terms = tuple(term for term in terms if term.weight)
         if not self.terms:
-            raise SettingsError("there is nothing to paint by: every weight is 0, or masks leave nothing at this size")
-        self.decomposes = content.device.type == "cpu" and "wasserstein" in settings.statistics
+            raise SettingsError("nothing to optimize: every weight is 0, or masks cover nothing at this size")
+        self._parallel_scores = content.device.type == "cpu" and any(term.loss.decomposes for term in self.terms)
         self._limit(limits)
 
-    def _style_losses(
-        self,
-        kind: str,
-        styles: Sequence[Tensor],
-        mix: Sequence[float],
-        limits: Limits,
-        region: StageRegion | None,
-        home: torch.device,
-    ) -> dict[str, Loss]:
-        """Return the loss of each style layer against the styles' blended statistics, or, within a region, those of its own.
+    def _content_terms(self, content: Tensor, limits: Limits) -> Iterator[Term]:
+        """Yield the terms of the content layers, whose targets are this process's rows of the content's features."""
+        settings, network = self.settings, self.networks[0]
+        spec, sizes = network.spec, network.spec.sizes(self.size)
+        sweep = Sweep(self.networks, self.size, settings.content_layers, limits, self.group)
+        targets = {}
+        for layer in settings.content_layers:
+            height, width = sizes[layer]
+            first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer], self.size[0], height)
+            target = content.new_empty((1, spec.channels[layer], last - first, width), dtype=network.features)
+            targets[layer] = target.to(memory_format=network.memory_format(content.device)), first
 
-        What a region's losses keep, which grows with the picture, is on the device `home`.
-        """
-        measure = functools.partial(self._measure_styles, styles, mix, limits, region)
-        if kind == "histogram":
-            means = measure(lambda _, x, w, n: moments(x, w, n, squares=True))
-            spreads = {layer: HistogramLoss.spread(found) for layer, found in means.items()}
-            counts = measure(lambda layer, x, w, n: histogram(x, w, *spreads[layer], n))
-            forms = {layer: histogram_form(*spread) for layer, spread in spreads.items()}
-            losses = {layer: forms[layer].loss(target) for layer, target in counts.items()}
-        else:
-            form = style_form(kind, self.settings)
-            targets = measure(lambda _, x, w, n: form.measure(x, w, n), form.raw)
-            forms = dict.fromkeys(targets, form)
-            losses = {layer: form.loss(target) for layer, target in targets.items()}
-        self._roots += [loss.trace_sqrt for loss in losses.values() if isinstance(loss, WassersteinLoss)]
-        if region is None:
-            return losses
-        spec = self.networks[0].spec
-        sizes = spec.sizes(self.size)
-        guides = {layer: guide(region.content, spec.strides[layer], sizes[layer]).to(home) for layer in losses}
-        return {
-            layer: GuidedLoss(loss, forms[layer].measure, guides[layer]) for layer, loss in losses.items() if guides[layer].any()
-        }
+        def store(layer: str, features: Tensor, window: Window) -> None:
+            target, first = targets[layer]
+            target[window.place.higher(first).index] = features[window.inside.index].to(target)
 
-    def _measure_styles(
-        self,
-        styles: Sequence[Tensor],
-        mix: Sequence[float],
-        limits: Limits,
-        region: StageRegion | None,
-        take: Take,
-        raw: bool = False,
-    ) -> dict[str, dict[str, Tensor]]:
-        """Return each style layer's average over the styles of what `take` sums up; of the sums themselves if `raw`."""
-        layers = self.settings.style_layers
-        spec = self.networks[0].spec
-        measured, shares = [], []
-        for index, style in enumerate(styles):
-            if region is not None and index not in region.masks:
-                continue
-            size, mask = size_of(style), None if region is None else region.masks[index]
-            sizes = spec.sizes(size)
-            guides = {} if mask is None else {layer: guide(mask, spec.strides[layer], sizes[layer]) for layer in layers}
-            sweep = Sweep(self.networks, size, layers, limits, self.group)
-            band = sweep.parts[0].bands[self.group.rank]
+        sweep.forward(content, store)
+        for layer, share in settings.content_weights.items():
+            loss = ContentLoss(*targets[layer], settings.content_error)
+            weight = settings.content_weight * share
+            yield Term(f"content {layer}", layer, loss, weight, normalized=settings.normalize_gradients)
 
-            def measure(layer: str, x: Tensor, w: Window, guides: Mapping[str, Tensor] = guides) -> dict[str, Stats]:
-                return {layer: take(layer, x, w, weights_in(guides.get(layer), w))}
-
-            found, _ = sweep.measure(style[:, :, band[0] : band[1]], measure, keep=False)
-            measured.append(self._total(found))
-            shares.append(mix[index])
-        if not sum(shares):
-            shares = [1.0] * len(shares)
-        if raw:
-            measured = [{layer: _as_sums(stats) for layer, stats in found.items()} for found in measured]
-        return {layer: blend([found[layer] for found in measured], [s / sum(shares) for s in shares]) for layer in layers}
+    def _style_terms(
+        self, styles: Sequence[Tensor], limits: Limits, regions: Sequence[StageRegion], device: torch.device
+    ) -> Iterator[Term]:
+        """Yield the terms of the style layers for each loss and each region, with guides, which are large, on `device`."""
+        settings, spec, layers = self.settings, self.networks[0].spec, self.settings.style_layers
+        blend = settings.blend(len(styles))
+        all_guides = [{layer: x.to(device) for layer, x in guides_of(region.content, spec, layers).items()} for region in regions]
+        for prefix, name, weight in (("style", settings.style_loss, 1.0), ("extra", settings.extra_loss, settings.extra_weight)):
+            for index, region in enumerate(regions or (None,) if weight else ()):
+                guides = all_guides[index] if region else {}
+                measured = MeasuredStyles(self.networks, styles, blend, layers, region, guides, limits, self.group)
+                for layer, loss in STYLE_LOSSES[name].prepare(settings, measured).items():
+                    if region and not guides[layer].any():
+                        continue
+                    share = settings.style_factor * weight * settings.layer_weights[layer] * (region.share if region else 1)
+                    title = f"{prefix} {layer} {index + 1}" if region else f"{prefix} {layer}"
+                    yield Term(title, layer, loss, share, settings.style_gradient, settings.normalize_gradients)
 
     def _limit(self, limits: Limits) -> None:
         self.limits = limits
         self.sweep = Sweep(self.networks, self.size, {term.layer for term in self.terms}, limits, self.group)
 
-    def _content_targets(self, content: Tensor, layers: Sequence[str], limits: Limits) -> dict[str, tuple[Tensor, int]]:
-        """Return the content's features of this process's rows at each layer, and the first of these rows."""
-        spec = self.networks[0].spec
-        sweep = Sweep(self.networks, self.size, layers, limits, self.group)
-        targets = {}
-        sizes = spec.sizes(self.size)
-        for layer in layers:
-            height, width = sizes[layer]
-            first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer], self.size[0], height)
-            shape = (1, spec.channels[layer], last - first, width)
-            target = content.new_empty(shape, dtype=self.networks[0].features)
-            targets[layer] = target.to(memory_format=self.networks[0].layout(content.device)), first
-
-        def put(layer: str, features: Tensor, window: Window) -> None:
-            target, first = targets[layer]
-            target[window.place.higher(first).index] = features[window.inside.index].to(target)
-
-        sweep.forward(content, put)
-        return targets
-
     def _measure(self, layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
         return {term.name: term.loss.measure(features, window) for term in self.terms if term.layer == layer}
 
-    def _total(self, found: Mapping[str, Stats], counts: Mapping[str, int] | None = None) -> dict[str, Stats]:
-        """Return the sums over all processes, and the counts, unless those are known."""
-        names = sorted(found)
-        counts = counts or self._cells(found)
-        flat = {f"{name}/{key}": value for name in names for key, value in found[name].sums.items()}
-        total = self.group.total(flat)
-        return {name: Stats({key: total[f"{name}/{key}"] for key in found[name].sums}, counts[name]) for name in names}
-
-    def _cells(self, found: Mapping[str, Stats]) -> dict[str, int]:
-        """Return the counts over all processes."""
-        names = sorted(found)
-        return dict(zip(names, self.group.counts([found[name].count for name in names]), strict=True))
-
     @property
-    def settled(self) -> bool:
-        """Whether the next evaluation does the same operations as any other, and nobody waits for a number."""
-        return all(root.settled for root in self._roots)
+    def capturable(self) -> bool:
+        """Whether the next evaluation can be part of a CUDA graph: always the same operations, and the host never waits."""
+        return all(term.loss.capturable for term in self.terms)
 
-    def advance(self) -> None:
-        """Count an evaluation that is done without a call of `evaluate`."""
-        for root in self._roots:
-            root.advance()
+    def increment(self) -> None:
+        """Count an evaluation that a replayed CUDA graph computed."""
+        for term in self.terms:
+            term.loss.increment()
 
-    def go_on(self, count: int) -> None:
-        """Do as after so many evaluations."""
-        for root in self._roots:
-            root.go_on(count)
+    def restore_step(self, count: int) -> None:
+        """Continue as after `count` evaluations, so that a resumed run computes the same bits."""
+        for term in self.terms:
+            term.loss.restore_step(count)
 
+    @exact_products()
     def evaluate(self, image: Tensor, limits: Limits | None = None) -> Evaluation:
-        """Return the loss of a picture (1, 3, H, W) and write its gradient to `image.grad`. `limits` replace those there are."""
+        """Return the loss of a picture (1, 3, H, W) and write its gradient to `image.grad`; `limits` replace the current ones."""
         if limits is not None and limits != self.limits:
             self._limit(limits)
         image.grad = None
-        found, sources = self.sweep.measure(image, self._measure)
-        self._counts = self._counts or self._cells(found)
-        leaves = {
+        sums, sources = self.sweep.measure(image, self._measure)
+        self._counts = self._counts or reduce_counts(sums, self.group)
+        totals = {
             name: Stats({key: value.requires_grad_() for key, value in stats.sums.items()}, stats.count)
-            for name, stats in self._total(found, self._counts).items()
+            for name, stats in reduce_stats(sums, self.group, self._counts).items()
         }
-        scores = [functools.partial(term.loss.score, leaves[term.name]) for term in self.terms]
-        # the last layers have the most channels, so theirs begin first
-        scored = at_once(scores[::-1])[::-1] if self.decomposes else [score() for score in scores]
-        parts = {term.name: score * term.weight for term, score in zip(self.terms, scored, strict=True)}
+        parts = self._scores(totals)
         loss = torch.stack(list(parts.values())).sum()
-        flat = [(name, key, value) for name, stats in leaves.items() for key, value in stats.sums.items()]
-        sloped = torch.stack([parts[term.name] * term.slope for term in self.terms]).sum()
-        slopes = torch.autograd.grad(sloped, [value for _, _, value in flat], allow_unused=True, materialize_grads=True)
-        weights: dict[str, dict[str, Tensor]] = {name: {} for name in leaves}
-        for (name, key, _), slope in zip(flat, slopes, strict=True):
-            weights[name][key] = slope
-        if any(term.even for term in self.terms):
-            self._even_out(image, weights)
+        followed = torch.stack([parts[term.name] * term.gradient_factor for term in self.terms]).sum()
+        values = [value for stats in totals.values() for value in stats.sums.values()]
+        gradients = iter(torch.autograd.grad(followed, values, allow_unused=True, materialize_grads=True))
+        weights = {name: {key: next(gradients) for key in stats.sums} for name, stats in totals.items()}
+        if any(term.normalized for term in self.terms):
+            self._normalize(image, weights)
         image.grad = self.sweep.gradient(sources, self._measure, weights)
         return Evaluation(loss.detach(), {name: part.detach() for name, part in parts.items()})
 
-    def _even_out(self, image: Tensor, weights: Mapping[str, dict[str, Tensor]]) -> None:
-        """Make each layer's gradient as large as its term's weight: its sum of magnitudes at the layer, over the whole picture.
+    def _scores(self, totals: Mapping[str, Stats]) -> dict[str, Tensor]:
+        """Return the weighted score of each term."""
+        tasks = [functools.partial(term.loss.score, totals[term.name]) for term in self.terms]
+        # the last layers have the most channels, so theirs start first
+        scores = in_parallel(tasks[::-1])[::-1] if self._parallel_scores else [task() for task in tasks]
+        return {term.name: score * term.weight for term, score in zip(self.terms, scores, strict=True)}
 
-        As neural-style's -normalize_gradients has it. That sum takes another sweep, without gradients through the network.
+    def _normalize(self, image: Tensor, weights: Mapping[str, dict[str, Tensor]]) -> None:
+        """Scale `weights` so that each normalized term's gradient at its layer has magnitudes that sum to the term's weight.
+
+        As neural-style's -normalize_gradients. The magnitudes need another sweep, without gradients through the network.
         """
-        terms = {term.name: term for term in self.terms if term.even}
+        terms = {term.name: term for term in self.terms if term.normalized}
 
         def magnitudes(layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
-            found = {}
+            stats_of = {}
             for term in terms.values():
                 if term.layer != layer:
                     continue
                 with torch.enable_grad():
                     x = features.detach().requires_grad_()
                     stats = term.loss.measure(x, window)
-                    scalars = [(v * weights[term.name][k].to(v.device)).sum() for k, v in stats.sums.items() if v.requires_grad]
-                    (slope,) = torch.autograd.grad(torch.stack(scalars).sum(), x)
-                found[term.name] = Stats({"l1": slope.abs().sum(dtype=width(slope))}, 0)
-            return found
+                    (gradient,) = torch.autograd.grad(torch.stack(products({term.name: stats}, weights)).sum(), x)
+                stats_of[term.name] = Stats({"l1": gradient.abs().sum(dtype=sum_dtype(gradient))}, 0)
+            return stats_of
 
-        found, _ = self.sweep.measure(image, magnitudes, keep=False)
-        for name, stats in self._total(found).items():
+        sums, _ = self.sweep.measure(image, magnitudes, keep=False)
+        for name, stats in reduce_stats(sums, self.group).items():
             for key in weights[name]:
-                weights[name][key] = weights[name][key] * (terms[name].weight / (stats.sums["l1"] + EVEN_EPS))
+                weights[name][key] = weights[name][key] * (terms[name].weight / (stats.sums["l1"] + NORMALIZED_EPS))
 
 
-def _as_sums(stats: Stats) -> Stats:
-    """Return statistics whose means are their sums."""
-    return Stats({key: value for key, value in stats.sums.items() if key != "area"}, 1)
+class MeasuredStyles:
+    """The style pictures that one region is compared with, or all of them without regions; a `StyleStatistics`.
+
+    `styles` are pictures (1, 3, H, W), `blend` their weights, which sum to 1. `guides` are those of the region.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        styles: Sequence[Tensor],
+        blend: Sequence[float],
+        layers: Sequence[str],
+        region: StageRegion | None,
+        guides: Mapping[str, Tensor],
+        limits: Limits,
+        group: Group,
+    ) -> None:
+        self.networks, self.layers, self.guides, self.limits, self.group = networks, layers, guides, limits, group
+        indices = [index for index in range(len(styles)) if region is None or index in region.masks]
+        self.styles = [(styles[index], None if region is None else region.masks[index]) for index in indices]
+        weights = [blend[index] for index in indices]
+        if not sum(weights):
+            weights = [1.0] * len(weights)
+        self.weights = [weight / sum(weights) for weight in weights]
+
+    def measure(self, statistic: StyleStatistic) -> dict[str, list[Stats]]:
+        """Return the totals of a statistic at each style layer, one for each style picture."""
+        totals = [self._measure_one(style, mask, statistic) for style, mask in self.styles]
+        return {layer: [total[layer] for total in totals] for layer in self.layers}
+
+    def _measure_one(self, style: Tensor, mask: Tensor | None, statistic: StyleStatistic) -> dict[str, Stats]:
+        """Return the totals over one picture, whose cells a mask (1, 1, H, W) weights, if there is one."""
+        guides = {} if mask is None else guides_of(mask, self.networks[0].spec, self.layers)
+
+        def measure(layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
+            return {layer: statistic(layer, features, window, weights_in(guides.get(layer), window))}
+
+        sweep = Sweep(self.networks, size_of(style), self.layers, self.limits, self.group)
+        band = sweep.parts[0].bands[self.group.rank]
+        sums, _ = sweep.measure(style[:, :, band[0] : band[1]], measure, keep=False)
+        return reduce_stats(sums, self.group)
 
 
-def size_of(picture: Tensor) -> Size:
-    """Return the (height, width) of a picture (1, 3, H, W)."""
-    height, width = picture.shape[2:]
-    return height, width
+def guides_of(mask: Tensor, spec: NetworkSpec, layers: Sequence[str]) -> dict[str, Tensor]:
+    """Return the guides of a mask (1, 1, H, W) at layers of a network."""
+    sizes = spec.sizes(size_of(mask))
+    return {layer: guide(mask, spec.strides[layer], sizes[layer]) for layer in layers}
+
+
+def reduce_stats(stats: Mapping[str, Stats], group: Group, counts: Mapping[str, int] | None = None) -> dict[str, Stats]:
+    """Return the sums over all processes of statistics by name; `counts` are the total numbers of cells if they are known."""
+    names = sorted(stats)
+    counts = counts or reduce_counts(stats, group)
+    flat = {f"{name}/{key}": value for name in names for key, value in stats[name].sums.items()}
+    total = group.all_reduce(flat)
+    return {name: Stats({key: total[f"{name}/{key}"] for key in stats[name].sums}, counts[name]) for name in names}
+
+
+def reduce_counts(stats: Mapping[str, Stats], group: Group) -> dict[str, int]:
+    """Return the numbers of cells over all processes of statistics by name."""
+    names = sorted(stats)
+    return dict(zip(names, group.all_reduce_counts([stats[name].count for name in names]), strict=True))

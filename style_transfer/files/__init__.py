@@ -1,1 +1,25 @@
-"""Atomic replacement of files, locks, leftovers of crashed runs, and free space."""
+"""Atomic replacement of files, locks, leftovers of crashed runs, free space, and names of result files."""
+
+from __future__ import annotations
+
+from .atomic import locked, remove_leftovers, replacing, write_text
+from .naming import Task, fields_in, fill
+from .paths import check_space, check_target, exists, is_folder, reason, same_file, shown, similar_name
+
+__all__ = [
+    "Task",
+    "check_space",
+    "check_target",
+    "exists",
+    "fields_in",
+    "fill",
+    "is_folder",
+    "locked",
+    "reason",
+    "remove_leftovers",
+    "replacing",
+    "same_file",
+    "shown",
+    "similar_name",
+    "write_text",
+]

@@ -1,7 +1,11 @@
-"""Files that are whole or not there: writing in place of the old one at once, locks, leftovers of crashes, free space.
+"""Atomic replacement of files, and locks between processes.
 
-A file is written under another name in its own folder, synced, read back, moved into place, and the folder synced. The
-temporary file is locked while it is written, so one that can be locked belongs to nobody and is removed.
+A file is either complete or not changed, whatever interrupts the program: the new file is written under a temporary name in the
+same folder, synced, read back and renamed, and then the folder is synced. The temporary file is locked while it is written, so
+that a temporary file without a lock is a leftover of a run that crashed.
+
+Locks are those of flock(2), which the system releases when a process ends for whatever reason. Files on file systems without
+locks count as unlocked. Windows has no flock, but refuses to remove an open file, so there an open file is a locked one.
 """
 
 from __future__ import annotations
@@ -11,91 +15,41 @@ import errno
 import hashlib
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from ..errors import OutputError, StyleTransferError
+from .paths import check_target, reason, shown
 
 try:
     import fcntl
-except ImportError:  # Windows, where a file that is open cannot be removed anyway
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-TEMPORARY = ".style_transfer-*.tmp"
-TRIES = 8
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """Return a path or a text for one line of a message: what cannot be printed is escaped, and cannot write to the terminal."""
-    text = os.fspath(path)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def is_there(path: str | Path) -> bool:
-    """Say whether there is something under a path that can be looked at; a name that cannot be is none."""
-    return os.path.exists(path)  # noqa: PTH110  (Path.exists raises where one may not look)
-
-
-def is_folder(path: str | Path) -> bool:
-    """Say whether a path leads to a folder that can be looked at."""
-    return os.path.isdir(path)  # noqa: PTH112
-
-
-def same_file(a: Path, b: Path) -> bool:
-    """Say whether two paths lead to one file, by name or by a link."""
-    try:
-        return a.resolve() == b.resolve() or a.samefile(b)
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: a loop of links
-        return False
-
-
-def reason(error: BaseException) -> str:
-    """Return one printable line that says what went wrong."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    lines = text.strip().splitlines()
-    return shown(lines[0][:200]) if lines else type(error).__name__
-
-
-def check_target(path: str | Path) -> Path:
-    """Return the path with symbolic links resolved; raise `OutputError` if it cannot become a regular file."""
-    path, name = Path(path), shown(path)
-    try:
-        target = path.resolve()
-        folder = target.parent
-        if target.exists() and not target.is_file():
-            kind = "a folder" if target.is_dir() else "not a regular file"
-            raise OutputError(f"{name}: is {kind}; give the name of a file")
-        if not folder.is_dir():
-            raise OutputError(f"{name}: there is no folder {shown(folder)}; make it first")
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL
-        raise OutputError(f"{name}: cannot be written: {reason(error)}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{name}: the folder {shown(folder)} is not writable; choose another")
-    return target
+TEMPORARY: Final = ".style_transfer-*.tmp"
+OPEN_FILES_STAY: Final = fcntl is None
+"""Whether the system refuses to remove or rename files that are open, as Windows does."""
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path, check: Callable[[BinaryIO], None] | None = None) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; on success it is synced and takes its place, else it is removed.
+def replacing(
+    path: str | Path, check: Callable[[BinaryIO], None] | None = None, *, keep_old: Path | None = None
+) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces the file at `path` when the block ends, or is removed if the block raises.
 
-    `check` gets the file, open for reading, before it takes the place of the old one, and raises what it likes if it is not as
-    it should be. What goes wrong is raised as `OutputError`, but for our own errors, MemoryError and interrupts.
+    Before the replacement, `check` gets the new file, open for reading, and raises any exception if its content is wrong.
+    `keep_old` is a new name for the old file; a symbolic link at `path` is then itself renamed, and otherwise followed.
+    Raises `OutputError` for any exception but `StyleTransferError`, MemoryError and interrupts.
     """
-    name = shown(path)
     target = check_target(path)
-    temporary = target.parent / TEMPORARY.replace("*", secrets.token_hex(8))
+    if keep_old is not None:
+        target = Path(path)
+    temporary: Path | None = None
     stream: BinaryIO | None = None
     try:
-        stream = temporary.open("xb")
-        for _ in range(TRIES):
-            if _lock(stream) and _there(temporary, stream):
-                break
-            stream.close()  # another run took it for a leftover before it was locked
-            temporary = target.parent / TEMPORARY.replace("*", secrets.token_hex(8))
-            stream = temporary.open("xb")
+        temporary, stream = _open_temporary(target.parent)
         if target.exists():
             with contextlib.suppress(OSError):  # some file systems have no modes
                 temporary.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -105,74 +59,67 @@ def replacing(path: str | Path, check: Callable[[BinaryIO], None] | None = None)
         if check is not None:
             with temporary.open("rb") as written:
                 check(written)
-        if fcntl is None:
+        if OPEN_FILES_STAY:
             stream.close()
+        if keep_old is not None and os.path.lexists(target):
+            target.replace(keep_old)
         temporary.replace(target)
         stream.close()
     except BaseException as error:
-        if stream is not None:
-            with contextlib.suppress(OSError):  # closing flushes, and a full disk fails again
+        with contextlib.suppress(OSError):  # closing flushes, and a full disk fails again
+            if stream is not None:
                 stream.close()
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            if temporary is not None:
+                temporary.unlink()
         if isinstance(error, Exception) and not isinstance(error, StyleTransferError | MemoryError):
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            way_out = "free some space or choose another disk" if full else "choose another place or name"
-            raise OutputError(f"{name}: cannot be written: {reason(error)}; {way_out}") from error
+            advice = "free some space or choose another disk" if full else "choose another place or name"
+            raise OutputError(f"{shown(path)}: cannot be written: {reason(error)}; {advice}") from error
         raise
-    sync_folder(target.parent)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8 so that `path` holds all of it or what it held before. Raises `OutputError`."""
-    data = text.encode("utf-8", "backslashreplace")
-
-    def check(written: BinaryIO) -> None:
-        if written.read() != data:
-            raise OSError("what was read back is not what was written")
-
-    with replacing(path, check) as stream:
-        stream.write(data)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name durable. Some systems cannot sync a folder; the file itself is safe there too."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # not every system can sync a folder
+        descriptor = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
 
-def _lock(stream: BinaryIO) -> bool:
-    """Lock an open file until it is closed; say whether it could be had. File systems without locks count as had."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True
+def write_text(path: str | Path, text: str) -> None:
+    """Replace a file by `text` in UTF-8, atomically. Raises `OutputError`."""
+    data = text.encode("utf-8", "backslashreplace")
+
+    def check(written: BinaryIO) -> None:
+        if written.read() != data:
+            raise OSError("the text read back differs from the text written")
+
+    with replacing(path, check) as stream:
+        stream.write(data)
 
 
-def _there(path: Path, stream: BinaryIO) -> bool:
-    """Say whether an open file is still the one at `path`."""
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    return False
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files that crashed runs left in a folder; return their number."""
+    removed = 0
+    for path in folder.glob(TEMPORARY):
+        with contextlib.suppress(OSError), path.open("r+b") as stream:
+            if _try_lock(stream):
+                if OPEN_FILES_STAY:
+                    stream.close()
+                path.unlink()
+                removed += 1
+    return removed
 
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold the place `path` for this process within the block. Raises `OutputError` if another process does.
+    """Lock `path`, which need not exist, during the block; raise `OutputError` if another process has locked it.
 
-    The lock is on a file beside it that is removed afterwards. The system gives up the lock of a process that dies, whatever
-    kills it, and the next run removes its file. On Windows the open file itself is the lock.
+    The lock is on a hidden file in the same folder, which is removed afterwards, or by the next run if the process was killed.
     """
     target = check_target(path)
     place = target.parent / f".style_transfer-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.lock"
     try:
-        stream = _own(place)
+        stream = _open_locked(place)
     except OSError as error:
         raise OutputError(f"{shown(path)}: its folder cannot be written: {reason(error)}; choose another") from error
     if stream is None:
@@ -180,17 +127,27 @@ def locked(path: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if fcntl is None:
+        if OPEN_FILES_STAY:
             stream.close()
         with contextlib.suppress(OSError):
-            place.unlink()
+            place.unlink()  # before the lock is released, since the file could afterwards be another run's
         stream.close()
 
 
-def _own(place: Path) -> BinaryIO | None:
-    """Return the lock's file, open and locked, or None if another process has it."""
+def _open_temporary(folder: Path) -> tuple[Path, BinaryIO]:
+    """Create a temporary file in a folder and lock it; return its path and the open file."""
     while True:
-        if fcntl is None:
+        path = folder / TEMPORARY.replace("*", secrets.token_hex(8))
+        stream = path.open("xb")
+        if _try_lock(stream) and _is_open_at(path, stream):
+            return path, stream
+        stream.close()  # another run removed it as a leftover before it was locked
+
+
+def _open_locked(place: Path) -> BinaryIO | None:
+    """Return the lock file, open and locked, or None if another process has locked it."""
+    while True:
+        if OPEN_FILES_STAY:
             with contextlib.suppress(OSError):
                 place.unlink()
             try:
@@ -198,41 +155,26 @@ def _own(place: Path) -> BinaryIO | None:
             except FileExistsError:
                 return None
         stream = place.open("ab")
-        if not _lock(stream):
+        if not _try_lock(stream):
             stream.close()
             return None
-        if _there(place, stream):
+        if _is_open_at(place, stream):
             return stream
-        stream.close()  # the one who had it has removed it just now
+        stream.close()  # the run that had locked it removed it after it was opened here
 
 
-def clean(folder: Path) -> int:
-    """Remove the temporary files that runs which died left in a folder; return how many."""
-    removed = 0
-    for path in folder.glob(TEMPORARY):
-        with contextlib.suppress(OSError):
-            if fcntl is None:  # what somebody has open cannot be removed, not even by who opens it here
-                path.unlink()
-            else:
-                with path.open("r+b") as stream:
-                    if not _lock(stream):
-                        continue
-                    path.unlink()
-            removed += 1
-    return removed
+def _try_lock(stream: BinaryIO) -> bool:
+    """Lock an open file until it is closed; return False if another process has locked it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # ENOLCK, EOPNOTSUPP and the like: a file system without locks
+            return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
-def check_space(needs: dict[Path, int]) -> None:
-    """Raise `OutputError` unless the disks have room for what will be written to each path, in bytes."""
-    disks: dict[int, tuple[Path, int]] = {}
-    for path, need in needs.items():
-        folder = path.resolve().parent
-        first, sum_ = disks.get(folder.stat().st_dev, (path, 0))
-        disks[folder.stat().st_dev] = first, sum_ + need
-    for path, need in disks.values():
-        free = shutil.disk_usage(path.resolve().parent).free
-        if free < need:
-            raise OutputError(
-                f"{shown(path)}: the run needs up to {need / 1e6:,.0f} MB of disk there and {free / 1e6:,.0f} MB are free; "
-                "free some space or choose another disk"
-            )
+def _is_open_at(path: Path, stream: BinaryIO) -> bool:
+    """Return whether an open file is still the one at `path`."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False

@@ -1,16 +1,16 @@
-"""Names of result files: one picture's inputs and output, and file name patterns with fields."""
+"""Names of result files: the files of one result, and file name patterns with fields such as {content}."""
 
 from __future__ import annotations
 
 import os
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import SettingsError, near_miss
-from .atomic import shown
+from .paths import shown
 
 LONGEST: Final = 210
 """The most bytes that the names of content and styles take in a file name: 255 less room for `_` and the longest suffixes."""
@@ -18,7 +18,7 @@ LONGEST: Final = 210
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to paint: the file of the content, the files of the styles, and the file of the result."""
+    """One result to compute: the file of the content, the files of the styles, and the file of the result."""
 
     content: str
     styles: tuple[str, ...]
@@ -40,36 +40,30 @@ class Task:
 
 
 def _cut(text: str, most: int) -> str:
-    """Return the start of a name, at most `most` bytes of it."""
+    """Return the longest start of a name that has at most `most` bytes."""
     return text if len(os.fsencode(text)) <= most else os.fsencode(text)[:most].decode(errors="ignore")
 
 
-class _Fields(string.Formatter):
-    """Fills in patterns. Integers are padded to four digits unless the field has a format; attributes and indices are refused."""
-
-    def __init__(self, flag: str, known: Sequence[str]) -> None:
-        self.flag, self.known = flag, known
-
-    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        if field_name not in self.known:
-            words = ", ".join(f"{{{name}}}" for name in self.known)
-            raise SettingsError(
-                f"{self.flag}: unknown field {{{field_name}}}{near_miss(field_name, self.known)}; the fields are {words}"
-            )
-        return kwargs[field_name], field_name
-
-    def format_field(self, value: Any, format_spec: str) -> Any:
-        return format(value, format_spec or ("04d" if isinstance(value, int) else ""))
-
-
 def fill(flag: str, pattern: str, values: Mapping[str, Any]) -> Path:
-    """Return a pattern with its fields, such as {content} or {number:05}, filled in. Raises `SettingsError`."""
+    """Return a pattern with its fields, such as {content} or {number:05}, replaced by `values`. Raises `SettingsError`.
+
+    Integers are padded to four digits unless the field has a format. Attributes and items of values are not accessible.
+    """
+    parts = []
     try:
-        return Path(_Fields(flag, tuple(values)).format(pattern, **values))
+        for text, name, spec, conversion in string.Formatter().parse(pattern):
+            parts.append(text)
+            if name is None:
+                continue
+            if name not in values or conversion:
+                words = ", ".join(f"{{{known}}}" for known in values)
+                raise SettingsError(f"{flag}: unknown field {{{name}}}{near_miss(name, values)}; the fields are {words}")
+            parts.append(format(values[name], spec or ("04d" if isinstance(values[name], int) else "")))
     except SettingsError:
         raise
-    except (ValueError, KeyError, IndexError) as error:
+    except ValueError as error:
         raise SettingsError(f"{flag} {shown(pattern)}: {error}; write fields as {{number}} or {{number:05}}") from None
+    return Path("".join(parts))
 
 
 def fields_in(flag: str, pattern: str) -> set[str]:

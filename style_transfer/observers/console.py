@@ -1,37 +1,27 @@
-"""The terminal: plain lines, a progress bar with an honest time left, and JSON lines."""
+"""The console: messages, a progress bar or plain lines, JSON lines, and an estimate of the time left."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from tqdm import tqdm
 
 from ..geometry.scales import Stage
-from .late import Late
+from ..registry import OBSERVERS
+from .history import Late
+from .observer import Observer
+from .stdout import discard_stdout, print_line, print_out
 
 if TYPE_CHECKING:
-    from ..engine.iterate import Iterate
-
-
-def print_out(text: object) -> None:
-    """Print a text, such as the output's path, on standard output; a reader that has gone is no error."""
-    try:
-        print(text, flush=True)
-    except UnicodeEncodeError:
-        print(str(text).encode("ascii", "backslashreplace").decode(), flush=True)
-    except OSError:
-        _let_go()
-
-
-def _let_go() -> None:
-    """Write what else goes to standard output nowhere, or Python complains at its exit."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    from ..errors import StyleTransferError
+    from .observer import Command, Progress, Result, RunInfo
 
 
 def clock(seconds: float) -> str:
@@ -41,17 +31,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def finite(value: float) -> float | None:
-    """Return a number, or None, JSON's null, if it is not finite."""
-    return value if math.isfinite(value) else None
-
-
 class TimeLeft:
-    """Predicts the time a run still takes.
+    """Estimates how long a run still takes.
 
-    A step costs a + b x pixels seconds. The current scale goes on at its own pace; for later scales, a and b are fitted to
-    the two latest scales (never below the same cost for more pixels), or all is put down to pixels while there is only one.
-    A run that goes on from a checkpoint, or back to one, begins in the middle of a scale. `began` are the seconds before it.
+    A step is assumed to take a + b x pixels seconds. For the rest of the current scale, that is its measured time per step. For
+    later scales, a and b are fitted to the two latest scales, with b >= 0; with only one scale, a is 0. `began` is the time in
+    seconds that a resumed run had taken before. A run may begin in the middle of a scale, and may return to an earlier step after
+    numbers that were not finite.
     """
 
     def __init__(self, stages: Sequence[Stage], began: float = 0.0) -> None:
@@ -63,12 +49,13 @@ class TimeLeft:
         self.pace = 0.0
         """Seconds per step at the current scale."""
         self.scale_left = 0.0
-        """Seconds that the current scale still takes."""
+        """The estimated seconds until the end of the current scale."""
 
     def update(self, index: int, step: int, seconds: float) -> float:
-        """Return the seconds left after step `step` of stage `index`, `seconds` after the start. Call it at every step.
+        """Return the estimated seconds left after step `step` of stage `index`, `seconds` after the start of the run.
 
-        The first step of a scale, which prepares its targets, does not count for the pace once there is another.
+        Must be called after every step. The time of the first step of a scale, which includes the computation of the targets, is
+        only used until there is a second step.
         """
         stage = self.stages[index]
         if index != self._index or step != self._step + 1:
@@ -81,153 +68,181 @@ class TimeLeft:
         return self.scale_left + sum(later.steps * self._pace(later) for later in self.stages[index + 1 :])
 
     def _pace(self, later: Stage) -> float:
-        """Return the predicted seconds per step of a later stage."""
+        """Return the estimated seconds per step of a later stage."""
         pixels = [s.size[0] * s.size[1] for s in self.stages]
         here, now = pixels[self._index], self._paces[self._index]
         target = later.size[0] * later.size[1]
         before = self._paces.get(self._index - 1)
         if before is None or pixels[self._index - 1] == here:
             return now * target / here
-        slope = (now - before) / (here - pixels[self._index - 1])
-        slope = min(max(slope, 0.0), now / here)
-        return now + slope * (target - here)
+        per_pixel = (now - before) / (here - pixels[self._index - 1])
+        per_pixel = min(max(per_pixel, 0.0), now / here)
+        return now + per_pixel * (target - here)
 
 
-class Observer(Protocol):
-    """Somebody who watches a run."""
+class Console(Observer):
+    """Prints messages on standard error and the path of the result on standard output.
 
-    def update(self, iterate: Iterate, left: float) -> None:
-        """Take note of an iteration; `left` is the time the run still takes, in seconds."""
-
-    def say(self, text: str) -> None:
-        """Show a line of text."""
-
-    def close(self) -> None:
-        """Clean up: the run is over."""
-
-
-class Quiet:
-    """Shows nothing but what is said."""
+    Rank 0 has exactly one console, an object of a subclass; the other ranks have none.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
 
-    def update(self, iterate: Iterate, left: float) -> None:
-        """Show nothing."""
+    def message(self, text: str) -> None:
+        """Print a line on standard error. If the stream is closed, print nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            print_line(text, self.stream)
 
-    def say(self, text: str) -> None:
-        """Print a line; a closed stream is no error."""
-        try:
-            print(text, file=self.stream, flush=True)
-        except UnicodeEncodeError:
-            print(text.encode("ascii", "backslashreplace").decode(), file=self.stream, flush=True)
-        except (OSError, ValueError):
-            return
-
-    def close(self) -> None:
-        """Do nothing."""
+    def done(self, result: Result, files: Mapping[str, Path]) -> None:
+        """Print the path of the result, after all observers have ended; `files` are those that they wrote."""
+        print_out(result.path)
 
 
-class Bar(Quiet):
-    """One bar for the whole run in a terminal; elsewhere a line at the end of each scale.
+@OBSERVERS.register("quiet")
+class Quiet(Console):
+    """Prints nothing else than messages and results."""
 
-    The bar counts pixels times steps, since later scales cost more. It is redrawn at most ten times a second, with the latest
+    @classmethod
+    def create(cls, command: Command) -> Self | None:
+        """Return the observer for `--quiet`."""
+        return cls() if command.quiet and not command.json and not command.rank else None
+
+
+@OBSERVERS.register("bar")
+class Bar(Console):
+    """Shows a progress bar of the whole run in a terminal; elsewhere, prints a line at the end of each scale.
+
+    The bar counts pixels times steps, since later scales take longer. It is redrawn at most ten times a second, with the latest
     loss that has arrived from the device.
     """
 
     INTERVAL = 0.1
 
-    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__(stream)
-        self.shown = 0.0
-        self.loss = ""
-        self.late: Late[None] = Late()
-        self.bar = None
-        self.rows = 0
-        """How many rows above the bar have a picture."""
-        if self.stream.isatty():
-            bar_format = "{desc} {percentage:3.0f}%|{bar}| {unit}"
-            self.bar = tqdm(total=total, unit="", file=self.stream, bar_format=bar_format, dynamic_ncols=True,
-                            nrows=20, leave=True)  # fmt: skip
+        self._bar: tqdm[NoReturn] | None = None
+        self._drawn = 0.0
+        self._loss = ""
+        self._late: Late[None] = Late()
+        self._picture_rows = 0
 
-    def update(self, iterate: Iterate, left: float) -> None:
-        """Redraw the bar if it is time, or print the line of a scale that ended."""
-        stages = iterate.stages
+    @classmethod
+    def create(cls, command: Command) -> Self | None:
+        """Return the observer unless `--quiet` or `--json` is given."""
+        return None if command.quiet or command.json or command.rank else cls()
+
+    def begin(self, run: RunInfo) -> None:
+        """Draw an empty bar."""
+        self.close()
+        self._drawn, self._loss, self._late, self._picture_rows = 0.0, "", Late(), 0
+        if self.stream.isatty():
+            self._bar = tqdm(total=sum(stage.work for stage in run.stages), unit="", file=self.stream, dynamic_ncols=True,
+                             nrows=20, leave=True, bar_format="{desc} {percentage:3.0f}%|{bar}| {unit}")  # fmt: skip
+
+    def step(self, progress: Progress) -> None:
+        """Redraw the bar if it is due, or print a line at the end of a scale."""
+        iterate = progress.iterate
         height, width = iterate.size
-        if self.bar is None:
+        if self._bar is None:
             if iterate.ends_scale:
-                self.say(
-                    f"scale {iterate.index + 1} of {len(stages)}: {width}x{height}, {iterate.steps} steps, "
-                    f"loss {float(iterate.loss):.4g}, {clock(iterate.seconds)} so far, {clock(left)} left"
+                self.message(
+                    f"scale {iterate.index + 1} of {len(iterate.stages)}: {width}x{height}, {iterate.steps} steps, "
+                    f"loss {float(iterate.loss):.4g}, {clock(iterate.seconds - progress.paused)} so far, "
+                    f"{clock(progress.seconds_left)} left"
                 )
             return
         now = time.monotonic()
-        if now - self.shown < self.INTERVAL and not iterate.ends_scale:
+        if now - self._drawn < self.INTERVAL and not iterate.ends_scale:
             return
-        self.shown = now
-        self.late.put(None, {"loss": iterate.loss})
-        for _, numbers in self.late.arrived(wait=iterate.ends_scale):
-            self.loss = f"loss {numbers['loss']:.4g}, "
-        self.bar.set_description_str(f"{width}x{height} {iterate.step}/{iterate.steps}", refresh=False)
-        self.bar.unit = f"{self.loss}{clock(left)} left"
-        self.bar.n = iterate.done
-        self.bar.refresh()
+        self._drawn = now
+        self._late.put(None, {"loss": iterate.loss})
+        for _, numbers in self._late.arrived(wait=iterate.ends_scale):
+            self._loss = f"loss {numbers['loss']:.4g}, "
+        self._bar.set_description_str(f"{width}x{height} {iterate.step}/{iterate.steps}", refresh=False)
+        self._bar.unit = f"{self._loss}{clock(progress.seconds_left)} left"
+        self._bar.n = iterate.done
+        self._bar.refresh()
+
+    @property
+    def picture_rows(self) -> int | None:
+        """The height in rows of the picture above the bar that the next one can replace, or 0; None without a bar."""
+        return None if self._bar is None else self._picture_rows
 
     def draw(self, sequence: str, rows: int) -> None:
-        """Write what draws a picture with its corner at the cursor, into so many rows above the bar.
+        """Draw a picture, `rows` high, above the bar. `sequence` draws it with its top left corner at the cursor.
 
-        The rows are made the first time, and again when a line was printed since or another number is wanted; else the picture
-        takes the place of the one before.
+        It replaces the previous picture, unless that has another height or a message was printed since: then it gets new rows.
         """
-        if self.bar is None or self.bar.disable:
+        if (bar := self._bar) is None:
             return
-        self.bar.clear()
-        room = "" if self.rows == rows else "\n" * rows
-        self.rows = rows
-        try:  # the cursor's place is kept and taken again, since terminals differ in where a picture leaves it
+        bar.clear()
+        room = "" if self._picture_rows == rows else "\n" * rows
+        self._picture_rows = rows
+        try:  # the cursor is saved and restored: terminals differ in where a picture leaves it
             self.stream.write(f"{room}\r\x1b7\x1b[{rows}A{sequence}\x1b8")
             self.stream.flush()
         except (OSError, ValueError):
             return
-        self.bar.refresh()
+        bar.refresh()
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Print a line above the bar."""
-        self.rows = 0
-        if self.bar is not None and not self.bar.disable:
-            self.bar.clear()
-        super().say(text)
-        if self.bar is not None and not self.bar.disable:
-            self.bar.refresh()
+        self._picture_rows = 0
+        if (bar := self._bar) is not None:
+            bar.clear()
+        super().message(text)
+        if bar is not None:
+            bar.refresh()
+
+    def end(self, result: Result) -> Mapping[str, Path]:
+        """Let further output begin on the line below the bar."""
+        self.close()
+        return {}
+
+    def fail(self, error: StyleTransferError, picture: Path | None) -> None:
+        """Let further output begin on the line below the bar."""
+        self.close()
 
     def close(self) -> None:
-        """Leave the bar as it is and go to the next line."""
-        if self.bar is not None:
-            self.bar.close()
+        """Let further output begin on the line below the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
 
-class JSONLines(Quiet):
-    """One JSON object a line on standard output: each iteration with every loss term."""
+@OBSERVERS.register("json")
+class JSONLines(Console):
+    """Prints a JSON object per line on standard output: each iteration with every loss term, and the result.
+
+    An iteration is printed once its losses have arrived from the device, a few steps later.
+    """
 
     def __init__(self, out: TextIO | None = None, stream: TextIO | None = None) -> None:
         super().__init__(stream)
         self.out = out or sys.stdout
-        self.open = True
-        self.late: Late[dict[str, Any]] = Late()
+        self._open = True
+        self._late: Late[dict[str, Any]] = Late()
 
-    def emit(self, event: dict[str, Any]) -> None:
-        """Print one event; when the reader has gone, nothing more is printed and the run goes on."""
-        if not self.open:
+    @classmethod
+    def create(cls, command: Command) -> Self | None:
+        """Return the observer for `--json`."""
+        return cls() if command.json and not command.rank else None
+
+    def _print(self, event: Mapping[str, Any]) -> None:
+        """Print an event, unless the reader has closed the pipe, which does not end the run."""
+        if not self._open:
             return
         try:
             print(json.dumps(event, allow_nan=False), file=self.out, flush=True)
         except OSError:
-            self.open = False
+            self._open = False
             if self.out is sys.stdout:
-                _let_go()
+                discard_stdout()
 
-    def update(self, iterate: Iterate, left: float) -> None:
-        """Print the iteration, or the ones before whose numbers have arrived from the device."""
+    def step(self, progress: Progress) -> None:
+        """Print the iterations whose losses have arrived from the device."""
+        iterate = progress.iterate
         height, width = iterate.size
         event = {
             "event": "iterate",
@@ -236,18 +251,33 @@ class JSONLines(Quiet):
             "height": height,
             "step": iterate.step,
             "steps": iterate.steps,
-            "seconds": round(iterate.seconds, 3),
-            "seconds_left": round(left, 1),
+            "seconds": round(iterate.seconds - progress.paused, 3),
+            "seconds_left": round(progress.seconds_left, 1),
             "memory": iterate.memory,
         }
-        self.late.put(event, {"loss": iterate.loss, **iterate.parts})
-        self._emit_late(wait=iterate.ends_run)
+        self._late.put(event, {"loss": iterate.loss, **iterate.parts})
+        self._print_arrived(wait=iterate.ends_run)
 
-    def _emit_late(self, *, wait: bool) -> None:
-        for event, numbers in self.late.arrived(wait=wait):
-            loss, *parts = ((name, finite(value)) for name, value in numbers.items())
-            self.emit(event | {"loss": loss[1], "parts": dict(parts)})
+    def _print_arrived(self, *, wait: bool) -> None:
+        for event, numbers in self._late.arrived(wait=wait):
+            parts = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+            self._print(event | {"loss": parts.pop("loss"), "parts": parts})
+
+    def end(self, result: Result) -> Mapping[str, Path]:
+        """Print the last iterations, after waiting for their losses."""
+        self._print_arrived(wait=True)
+        return {}
+
+    def fail(self, error: StyleTransferError, picture: Path | None) -> None:
+        """Print the last iterations, after waiting for their losses."""
+        self._print_arrived(wait=True)
+
+    def done(self, result: Result, files: Mapping[str, Path]) -> None:
+        """Print the result and the files that the observers wrote."""
+        height, width = result.size
+        about = {"output": str(result.path), "width": width, "height": height, "interrupted": not result.complete}
+        self._print({"event": "done"} | about | {name: str(path) for name, path in files.items()})
 
     def close(self) -> None:
-        """Print what is still on its way."""
-        self._emit_late(wait=True)
+        """Print the iterations that have not been printed yet."""
+        self._print_arrived(wait=True)

@@ -1,57 +1,50 @@
-"""The protocol between a run and those who follow it."""
+"""The base class of observers, and what they are given: a command, runs, steps and results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from ..errors import StyleTransferError
-from ..files.naming import Task
+from ..files import Task
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     from torch import Tensor
 
     from ..compute.distributed import Group
     from ..engine.control import Control
     from ..engine.iterate import Iterate
     from ..geometry.scales import Stage
+    from ..pictures import Pixels
     from .history import History
 
-    Pixels = npt.NDArray[np.float32]
 
+@dataclass(frozen=True)
+class Command:
+    """What observers need to know of a command line.
 
-class Command(Protocol):
-    """What a command line asks for, as observers see it."""
+    `quiet` and `json` are the options of these names. `rank` is that of this process, of which 0 alone prints and writes.
+    `options` returns the options of an observer, an instance of its `Options` class.
+    """
 
-    @property
-    def quiet(self) -> bool:
-        """Whether only errors and the path of the result are printed."""
-
-    @property
-    def json(self) -> bool:
-        """Whether standard output gets one JSON line per iteration."""
-
-    @property
-    def rank(self) -> int:
-        """The rank of this process; 0 alone writes and prints."""
-
-    def options(self, kind: type) -> Any:
-        """Return the options of an observer, an instance of its `Options` class."""
+    quiet: bool
+    json: bool
+    rank: int
+    options: Callable[[type], Any]
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is known of the run of one picture before its first step.
+    """The run of one picture, as it is known before its first step.
 
-    `content` is (1, 3, H, W), sRGB in [0, 1]; `start` is the same for the picture that the run starts from, None for noise.
-    `finish` gives pixels (H, W, 3), float32 in [0, 1], their final colours. `recipe` is what OUTPUT.json holds before the first
-    step, `identity` a text that is equal for runs that make the same picture. `inputs` are the files read, each with its role.
-    `resumed` is the scale (from 0) and the step that a resumed run continues from, `seconds` the time it had taken. `report`
-    prints a line on the console.
+    `content` is the content picture, (1, 3, H, W), sRGB in [0, 1], and `start` the picture that the run starts from in the same
+    form, None for noise. `finish` gives pixels (H, W, 3), float32 in [0, 1], their final colours. `recipe` is the content of
+    OUTPUT.json before the first step, and `identity` a text that is equal for runs that make the same picture. `inputs` are the
+    files read, each with its role before its name. `resumed` is the scale (from 0) and the step from which a resumed run
+    continues, and `seconds` the time that the run had taken before. `report` prints a line on the console. `console` is the
+    observer that does so, None on ranks other than 0.
     """
 
     task: Task
@@ -70,6 +63,7 @@ class RunInfo:
     control: Control
     group: Group
     report: Callable[[str], None]
+    console: Observer | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +86,9 @@ class Progress:
 class Result:
     """How the run of one picture ended.
 
-    `status` is "finished", "finished early" (a viewer asked for it) or "stopped" (by a signal). `progress` is the last step, None
-    if a resumed run was complete already. `resumable` tells whether a checkpoint was kept.
+    `path` is the file of the picture. `status` is "finished", "finished early" (by a viewer of the live page) or "stopped" (by a
+    signal). `progress` is the last step, None if the run was complete before it was resumed. `resumable` tells whether there is
+    a checkpoint.
     """
 
     path: Path
@@ -110,48 +105,45 @@ class Result:
 
 
 class Observer:
-    """Follows the runs of a command; the base class does nothing.
+    """Base class of objects that follow the runs of a command. Its methods do nothing.
 
-    A subclass registers itself with `registry.OBSERVERS` and overrides what it needs. `Options`, if any, is a frozen dataclass
-    of `settings.option` fields, which become command-line options. In a group of processes every rank has the same observers and
-    makes the same calls.
+    A subclass registers itself with `registry.OBSERVERS` and overrides the methods that it needs. `Options`, if any, is a frozen
+    dataclass of `settings.option` fields, which become command-line options. In a group of processes, each rank creates its own
+    observers, and all ranks make the same calls except `saved`.
     """
 
     Options: ClassVar[type | None] = None
 
     @classmethod
     def create(cls, command: Command) -> Self | None:
-        """Return the observer that a command asks for, or None. Raises `SettingsError`."""
+        """Return the observer for a command, or None if its options do not ask for one. Raises `SettingsError`."""
         return None
 
     def files(self, task: Task) -> Sequence[tuple[str, Path]]:
-        """Return the files that will be written for a picture, each with the option that names it. Raises `SettingsError`."""
+        """Return the files that the observer writes for a picture, each with its option. Raises `SettingsError`."""
         return ()
 
     def begin(self, run: RunInfo) -> None:
-        """Prepare for the run of one picture."""
+        """Called before the run of one picture. Raises `SettingsError`."""
 
     def step(self, progress: Progress) -> None:
-        """Take note of a completed step."""
+        """Called after each step."""
 
     def saved(self, progress: Progress, pixels: Pixels) -> None:
-        """Take note of pixels, their colours finished, that were written to the output file. Called on rank 0."""
+        """Called on rank 0 after the picture was written at the end of a scale or of the run; `pixels` have final colours."""
 
     def checkpointed(self) -> None:
-        """Take note that a checkpoint was written: a resumed run will continue from here."""
-
-    def message(self, text: str) -> None:
-        """Show a line of text."""
+        """Called after a checkpoint of the last step was written, from which a run can be resumed."""
 
     def end(self, result: Result) -> Mapping[str, Path]:
-        """Complete the run of one picture; return the files written, by what they are. Raises `OutputError`."""
+        """Called at the end of the run of one picture. Return the files written, by their kind. Raises `OutputError`."""
         return {}
 
-    def fail(self, error: StyleTransferError) -> None:
-        """Take note that the run ended with an error."""
+    def fail(self, error: StyleTransferError, picture: Path | None) -> None:
+        """Called after the run failed; `picture` is the file of the picture so far, None if the run has written none."""
 
     def stay(self, stopped: Callable[[], bool]) -> None:
-        """After the last picture of a command, return when nobody needs this observer any more, or `stopped()`."""
+        """Called after the last picture. Return when the observer can be closed, or as soon as `stopped()` is true."""
 
     def close(self) -> None:
-        """Release everything: the command ends."""
+        """Release all resources at the end of the command."""

@@ -1,1 +1,27 @@
-"""Picture files to and from float32 sRGB arrays, colour management and colour spaces."""
+"""Picture files to and from float32 sRGB arrays, without torch; `pictures.color` and `pictures.tensors` need it."""
+
+from __future__ import annotations
+
+from .decode.loading import load, read_metadata
+from .encode.jpeg import encode_jpeg
+from .encode.png import encode_png
+from .encode.saving import OutputFormat, check_output, format_of, save
+from .picture import Array, Picture, Pixels, quantize
+from .pil import from_pil, to_pil
+
+__all__ = [
+    "Array",
+    "OutputFormat",
+    "Picture",
+    "Pixels",
+    "check_output",
+    "encode_jpeg",
+    "encode_png",
+    "format_of",
+    "from_pil",
+    "load",
+    "quantize",
+    "read_metadata",
+    "save",
+    "to_pil",
+]

@@ -1,7 +1,13 @@
-"""What a user may choose: options with their defaults, help and checks; presets; TOML files and the environment."""
+"""What a user may choose: declarations of options with defaults, help and checks; presets; TOML files and the environment."""
 
 from __future__ import annotations
 
-from .settings import INITS, Option, Resolved, Settings, flag_name, option, options_of, validate_fields
+from .command import CommandOptions
+from .option import Option, check_not_empty, flag_name, option, options_of, parse_bytes, validate_fields
+from .presets import PRESETS, describe_presets, network_entry
+from .settings import END_SCALE, INITS, Resolved, Settings
 
-__all__ = ["INITS", "Option", "Resolved", "Settings", "flag_name", "option", "options_of", "validate_fields"]
+__all__ = [
+    "END_SCALE", "INITS", "PRESETS", "CommandOptions", "Option", "Resolved", "Settings", "check_not_empty", "describe_presets",
+    "flag_name", "network_entry", "option", "options_of", "parse_bytes", "validate_fields",
+]  # fmt: skip

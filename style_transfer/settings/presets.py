@@ -1,43 +1,46 @@
-"""Presets: the looks of other programs as settings, nothing but data. Flags of one's own come after them."""
+"""Presets: the settings with which this program computes what another one does."""
 
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from ..registry import NETWORKS
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a preset is after, the settings it stands for, and what is different from that program all the same."""
+    """A program with its version and method, the settings that reproduce it, and the differences that remain."""
 
-    program: str
-    settings: dict[str, Any]
-    differences: tuple[str, ...] = field(default=())
+    help: str
+    settings: Mapping[str, Any]
+    differences: tuple[str, ...]
 
 
 ONE_SCALE = 1_000_000
-"""A least scale above any end scale: there is one scale then, the last."""
+"""A first scale above any last one, so that the last scale is the only one."""
 
 _SINGLE = {"min_scale": ONE_SCALE, "avg_decay": 0.0, "tv_loss": "inner"}
 _EQUAL = (1.0, 1.0, 1.0, 1.0, 1.0)
 _MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e")
-_RESIZE = "pictures are resized by a bicubic filter, and styles never enlarged"
-_TV = "total variation counts in the loss that is shown, not only in the gradient"
+_RESIZE = "pictures are resized by a bicubic filter, and styles are never enlarged"
+_TV = "the loss that is shown includes the total variation"
 
 PRESETS: dict[str, Preset] = {
     "style-transfer-pytorch": Preset(
         "crowsonkb/style-transfer-pytorch as of 2021: Gram matrices, gradient-normalising squared errors, coarse to fine",
         {"network": "vgg19", "pooling": "max"},
-        ("the average of a scale begins with its first step, and styles and content are resized by a bicubic filter",),
+        ("the average of each scale begins at its first step", "styles and content are resized by a bicubic filter"),
     ),
     "style-transfer-pytorch-2023": Preset(
         "crowsonkb/style-transfer-pytorch as of 2023: Wasserstein-2 distances, mean squared content error, nine-point smoothing",
         {"network": "vgg19", "pooling": "max", "style_loss": "wasserstein"},
-        ("matrix roots are exact instead of twelve Newton-Schulz steps", "the average of a scale begins with its first step"),
+        ("matrix square roots are exact, not twelve Newton-Schulz steps", "the average of each scale begins at its first step"),
     ),
     "neural-style": Preset(
-        "jcjohnson/neural-style: Caffe's VGG-19, L-BFGS of a thousand steps from a flat gray, one scale",
+        "jcjohnson/neural-style: Caffe's VGG-19, 1000 steps of L-BFGS from a flat gray, one scale",
         _SINGLE
         | {
             "network": "vgg19-caffe", "preprocessing": "neural-style", "pooling": "max", "style_layer_weights": _EQUAL,
@@ -48,7 +51,7 @@ PRESETS: dict[str, Preset] = {
         (_RESIZE, _TV),
     ),
     "neuralart": Preset(
-        "kaishengtai/neuralart: normalised VGG-19 with mean pooling, L-BFGS of 500 times three steps from the photograph",
+        "kaishengtai/neuralart: normalized VGG-19, mean pooling, 1500 steps of L-BFGS from the content",
         _SINGLE
         | {
             "network": "vgg19-normalized", "preprocessing": "neuralart", "pooling": "mean", "style_layer_weights": _EQUAL,
@@ -70,10 +73,10 @@ PRESETS: dict[str, Preset] = {
             "optimizer": "lbfgs", "lbfgs_history": 100, "optimizer_range": 255.0,
             "end_scale": "500", "initial_iterations": 1500, "iterations": 500,
         },
-        (_RESIZE, _TV, "pools round sizes up as in Caffe, where Torch drops an incomplete last window"),
+        (_RESIZE, _TV, "pooling rounds sizes up as Caffe does; Torch drops an incomplete last window"),
     ),
     "fzliu": Preset(
-        "fzliu/style-transfer: Caffe's VGG-16 with mean pooling, bounded L-BFGS of 512 iterations from the photograph",
+        "fzliu/style-transfer: Caffe's VGG-16, mean pooling, 512 iterations of bounded L-BFGS from the content",
         _SINGLE
         | {
             "network": "vgg16-caffe", "preprocessing": "fzliu", "pooling": "mean", "style_layer_weights": _EQUAL,
@@ -83,23 +86,52 @@ PRESETS: dict[str, Preset] = {
         },
         (
             _RESIZE,
-            "a step is one evaluation, where that program's iterations have one or more",
-            "the weights stand for a style-to-content ratio R of 1e4: content_weight 1/2, style_factor R/4",
+            "a step is one evaluation; an iteration of that program is one or more",
+            "the weights are those of a style-to-content ratio R of 1e4: content_weight 1/2, style_factor R/4",
         ),
     ),
 }  # fmt: skip
-"""Presets by the name `Settings.preset` has for them."""
+"""Presets by the name that `Settings.preset` has for them."""
+
+
+def network_entry(name: str) -> Any:
+    """Return what the registry has under the name of a network; for `auto` the entry of vgg19."""
+    return NETWORKS["vgg19" if name == "auto" else name]
+
+
+def preset_settings(name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a preset for a user who chose other settings as well.
+
+    Another network than the preset's keeps its own preprocessing and, where its layers have other names, its own layers. Squares
+    of activations are then weighted against fourth powers of other magnitudes, so that the factor of the style changes too.
+    """
+    values = dict(PRESETS[name].settings)
+    usual, network = (network_entry(found) for found in (values["network"], chosen.get("network", values["network"])))
+    if network is not usual:
+        values.pop("preprocessing", None)
+        if values.get("style_error") in ("mean", "sum"):
+            values["style_factor"] *= (usual.magnitude / network.magnitude) ** 2
+    if network.style_layers != usual.style_layers:
+        values.pop("content_layers", None)
+        values.pop("style_layers", None)
+    if "style_layer_weights" in values:  # presets weight all layers equally
+        layers = chosen.get("style_layers") or values.get("style_layers") or network.style_layers
+        values["style_layer_weights"] = (1.0,) * len(layers)
+    return values
 
 
 def describe_presets() -> str:
-    """Return the text of `--help-presets`."""
+    """Return the settings of each preset, and its differences from the program."""
     blocks = []
     for name, preset in PRESETS.items():
-        lines = [preset.program]
+        lines = []
         for key, value in preset.settings.items():
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else value
-            lines.append(f"--{key.replace('_', '-')} {shown}")
+            values = value if isinstance(value, tuple) else (value,)
+            words = " ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
+            lines.append(f"--{key.replace('_', '-')} {words}")
         lines += [f"different: {text}" for text in preset.differences]
-        body = "\n".join(textwrap.fill(line, 110, initial_indent="    ", subsequent_indent="      ") for line in lines)
+        body = "\n".join(
+            textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False) for line in lines
+        )
         blocks.append(f"{name}\n{body}")
     return "\n".join(blocks)

@@ -1,158 +1,52 @@
-"""Settings: everything that decides what the picture looks like, as one frozen dataclass.
+"""What determines the picture: `Settings`, which a user chooses, and `Resolved`, which a run uses.
 
-Defaults, help, choices and checks stand here once; the parser, the metadata written into pictures and the
-README's table of options are made from them. The default values are those of style-transfer-pytorch, but for
-pooling, which is `average`.
+Each setting is declared here once. The defaults are those of style-transfer-pytorch, except for the pooling of VGG, which is
+`average`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import numbers
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ..errors import SettingsError, near_miss
-from . import catalog
-from .presets import PRESETS
+from ..registry import NETWORKS, OPTIMIZERS, STYLE_LOSSES
+from .option import check_not_empty, flag_name, open_option, options_of, parse_bytes, validate_fields
+from .presets import PRESETS, network_entry, preset_settings
 
-T = TypeVar("T")
-
-INITS = ("content", "gray", "uniform", "normal", "style_mean", "style_stats", "style", "noise", "network_mean")
-STYLE_LOSSES = ("gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram")
-ERRORS = ("scaled", "mean", "sum", "relative")
-COLORS = ("style", "content", "luminance", "match-style", "match-content")
-COLOR_SPACES = ("oklab", "lab", "luv", "yuv", "rgb")
-MAX_SCALE = 1_000_000
-MAX_WEIGHT = 1e9
-END_SCALE = re.compile(r"([0-9]{1,7})(\+?)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """What is said and checked about one setting.
-
-    `short` is its one-letter form; `kind` turns a word of the command line into a value; numbers must be finite
-    and lie in [`minimum`, `maximum`], or above `above`, or below `below`; `or_word` is a word that may stand for a number;
-    `many` takes several words and gives a tuple; `words` are the names a value may have; `check` raises `SettingsError` for
-    whatever else may be wrong.
-    """
-
-    help: str
-    short: str | None = None
-    kind: Callable[[str], Any] = str
-    words: tuple[str, ...] = ()
-    minimum: float | None = None
-    above: float | None = None
-    maximum: float | None = None
-    below: float | None = None
-    many: bool = False
-    metavar: str | None = None
-    check: Callable[[str, Any], None] | None = None
-    flag: bool = False
-    optional_word: bool = False
-    or_word: str | None = None
-
-    def from_word(self, word: str) -> Any:
-        """Return the value that a word of the command line stands for. Raises ValueError."""
-        return word if word == self.or_word else self.kind(word)
-
-    def validate(self, name: str, value: Any) -> Any:
-        """Return `value` in its canonical type, or raise `SettingsError` naming `name`, the value and the way out."""
-        if value is None:
-            return None
-        if self.flag:
-            if not isinstance(value, bool):
-                raise SettingsError(f"{name} is on or off: True or False, not {value!r}")
-            return value
-        if self.many:
-            if isinstance(value, str | numbers.Number) or not isinstance(value, Iterable):
-                value = (value,)
-            found = tuple(self._one(name, item) for item in value)
-            if not found:
-                raise SettingsError(f"{name} needs at least one value")
-            return found
-        return self._one(name, value)
-
-    def _one(self, name: str, value: Any) -> Any:
-        if self.or_word is not None and isinstance(value, str):
-            if value != self.or_word:
-                raise SettingsError(f"{name} must be a number or {self.or_word}, not {value!r}")
-        elif self.kind in (int, float):
-            value = self._number(name, value)
-        elif self.kind is str and not isinstance(value, str):
-            raise SettingsError(f"{name} must be text, not {value!r}")
-        if self.words and value not in self.words:
-            raise SettingsError(f"{name} {value!r} is not one of {', '.join(self.words)}{near_miss(str(value), self.words)}")
-        if self.check is not None:
-            self.check(name, value)
-        return value
-
-    def _number(self, name: str, given: Any) -> float:
-        whole = self.kind is int
-        if isinstance(given, bool) or not isinstance(given, numbers.Real):  # NumPy's numbers are
-            raise SettingsError(f"{name} must be a number, not {given!r}")
-        value = int(given) if isinstance(given, numbers.Integral) else float(given)
-        if isinstance(value, int) and abs(value) >= 2**63:
-            raise SettingsError(f"{name} is a number of more than 18 digits")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise SettingsError(f"{name} must be finite, not {value}")
-        if whole and value != int(value):
-            raise SettingsError(f"{name} must be a whole number, not {value!r}")
-        bounds = [
-            (self.minimum is None or value >= self.minimum, f"at least {self.minimum}"),
-            (self.above is None or value > self.above, f"above {self.above}"),
-            (self.maximum is None or value <= self.maximum, f"at most {self.maximum}"),
-            (self.below is None or value < self.below, f"below {self.below}"),
-        ]
-        for holds, words in bounds:
-            if not holds:
-                raise SettingsError(f"{name} must be {words}, not {value}")
-        return int(value) if whole else float(value)
-
-
-def option(default: Any, help: str, **about: Any) -> Any:
-    """Return a dataclass field with `default` and an `Option` made of the rest."""
-    return dataclasses.field(default=default, metadata={"option": Option(help, **about)})
-
-
-def options_of(cls: type) -> dict[str, tuple[Any, Option]]:
-    """Return each field's name, default and `Option`, in the order they are declared."""
-    return {f.name: (f.default, f.metadata["option"]) for f in dataclasses.fields(cls)}
-
-
-def flag_name(name: str) -> str:
-    """Return the command-line flag of a setting, `--end-scale` for `end_scale`."""
-    return "--" + name.replace("_", "-")
-
-
-def validate_fields(obj: Any) -> None:
-    """Check every field of a frozen dataclass of options and put the canonical values in place."""
-    for name, (default, about) in options_of(type(obj)).items():
-        value = getattr(obj, name)
-        if value is None and default is not None:
-            raise SettingsError(f"{flag_name(name)} needs a value")
-        object.__setattr__(obj, name, about.validate(flag_name(name), value))
-
-
-def scale_word(word: Any) -> str:
-    """Return an end scale as text: digits, with `+` for the safe size."""
-    return str(word)
+INITS: Final = {
+    "content": "the content picture",
+    "gray": "mid-gray, with noise of one 8-bit step",
+    "uniform": "uniform noise",
+    "normal": "normal noise of mean 0.5 and standard deviation 0.25",
+    "style_mean": "the mean colour of the styles",
+    "style_stats": "normal noise with the mean and standard deviation of the styles' channels",
+    "style": "the average of the styles, stretched to the size of the picture",
+    "noise": "the noise that --noise and --noise-deviation describe",
+    "network_mean": "the colour that the network maps to zero, with faint noise, as in neural-style",
+}
+ERRORS: Final = {
+    "scaled": "sum d^2 / sum |d|",
+    "mean": "mean d^2",
+    "sum": "sum d^2",
+    "relative": "sum d^2 / mean |2 d|",
+}
+MAX_SCALE: Final = 1_000_000
+MAX_WEIGHT: Final = 1e9
+END_SCALE: Final = re.compile(r"([0-9]{1,7})(\+?)")
+WEIGHT: Final[dict[str, Any]] = {"kind": float, "minimum": 0.0, "maximum": MAX_WEIGHT}
+FACTORS: Final[dict[str, Any]] = {"kind": float, "many": True, "minimum": 0.0, "metavar": "WEIGHT"}
+SCALE: Final[dict[str, Any]] = {"kind": int, "minimum": 1, "maximum": MAX_SCALE, "metavar": "PIXELS"}
+STEPS: Final[dict[str, Any]] = {"kind": int, "minimum": 1, "maximum": 10**9}
 
 
 def _check_end_scale(name: str, value: str) -> None:
     match = END_SCALE.fullmatch(value)
     if match is None or not 1 <= int(match[1]) <= MAX_SCALE:
         raise SettingsError(f"{name} must be a number of pixels from 1 to {MAX_SCALE}, with or without a +, not {value!r}")
-
-
-def check_not_empty(name: str, value: str) -> None:
-    """Raise `SettingsError` for an empty text, such as an unset variable of a shell."""
-    if not value:
-        raise SettingsError(f"{name} must not be empty")
 
 
 def _check_tile(name: str, value: str) -> None:
@@ -164,194 +58,285 @@ def _check_memory(name: str, value: str) -> None:
     parse_bytes(name, value)
 
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-
-def parse_bytes(name: str, text: str) -> int:
-    """Return the bytes that a text such as 6GB, 512M or 1.5GiB stands for. Raises `SettingsError`."""
-    match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([KMGT]?I?)B?\s*", text.upper())
-    if match is None or match[2] not in UNITS or not (found := round(float(match[1]) * UNITS[match[2]])):
-        raise SettingsError(f"{name} must be an amount of memory such as 6GB or 800MB, not {text!r}")
-    return found
-
-
-def completing(cls: type[T]) -> type[T]:
-    """Make a dataclass take what its `completed` returns for the values that it is given."""
-    plain = cls.__init__
-
-    @functools.wraps(plain)
-    def init(self: T, **values: Any) -> None:
-        plain(self, **cls.completed(values))  # type: ignore[attr-defined]
-
-    cls.__init__ = init  # type: ignore[assignment]
-    return cls
-
-
-@completing
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of a run; a `preset` gives those that are left out. Raises `SettingsError` for any value that cannot be used.
+    """What a user chooses; a setting left open is None, and `resolve` fills it in.
 
-    Scales and sizes are in pixels of the long side; weights are pure numbers >= 0. `color...` and `alpha` are work for the
-    engine's callers, before and after it.
+    Raises `SettingsError` for values that cannot be used or do not go together. Scales and sizes are in pixels of the long
+    side; weights are pure numbers >= 0. The `color...` settings and `alpha` are applied by the callers of the engine, before
+    and after it.
     """
 
-    preset: str | None = option(None, "the look of another program: its network, losses, weights, optimizer and steps, each "
-        "still open to its own flag (--help-presets tells of each)", words=tuple(PRESETS))  # fmt: skip
-    style_weights: tuple[float, ...] | None = option(
-        None, "factors of the styles in their average, normalised to sum 1 (equal if left out)",
-        short="-sw", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
-    devices: tuple[str, ...] | None = option(
-        None, "devices to work on, such as cpu, cuda:1 or cuda:0 cuda:1 (the first that is there and computes right if left out)",
-        many=True, metavar="DEVICE", check=check_not_empty)  # fmt: skip
-    sharding: str = option("tiles", "how several devices share the work: tiles, each takes its share of the picture; or layers, "
-        "each takes its share of the network", words=("tiles", "layers"))  # fmt: skip
-    split: str | None = option(None, "with --sharding layers, the layers at which the second and later devices begin, "
-        "such as relu2_1,relu4_1 (where memory balances if left out)", metavar="LAYERS", check=check_not_empty)  # fmt: skip
-    tile: str = option("auto", "largest tile, as the side in pixels of what it answers for; auto, as large as memory allows; "
-        "or off, always the whole picture", check=_check_tile, metavar="PIXELS")  # fmt: skip
-    memory: str | None = option(None, "memory to stay within on each device, such as 6GB (most of what is free if left out)",
-        check=_check_memory, metavar="LIMIT")  # fmt: skip
-    precision: str = option("auto", "numbers that the network works in: fp32, tf32, bf16 or fp16; or auto, what the device is "
-        "fast at if its gradients stay right; all else is fp32", words=("auto", "fp32", "tf32", "bf16", "fp16"))  # fmt: skip
-    deterministic: bool = option(False, "on GPUs, only algorithms that give the same bits every time, some of them slower",
-        flag=True)  # fmt: skip
-    cuda_graphs: str = option("auto", "record the steps of a scale once and play them back, so that small pictures do not wait "
-        "for the host; auto, on CUDA devices where it comes to the same; or off", words=("auto", "off"))  # fmt: skip
-    random_seed: int = option(0, "seed of the random numbers", short="-r", kind=int, minimum=0, maximum=2**63 - 1)
-    content_weight: float = option(0.015, "how much of the content picture is kept", short="-cw", kind=float, minimum=0.0,
-        maximum=MAX_WEIGHT)  # fmt: skip
-    tv_weight: float = option(2.0, "how strongly the picture is smoothed (total variation)", short="-tw", kind=float, minimum=0.0,
-        maximum=MAX_WEIGHT)  # fmt: skip
-    style_loss: str = option("gram", "what is compared of the style: Gram matrices; the Wasserstein-2 distance of "
-        "Gaussians fitted to the features; Gram matrices less the mean (covariance) or of features less 1 (shifted-gram); mean "
-        "and standard deviation; or the histogram of each channel", words=STYLE_LOSSES)  # fmt: skip
-    extra_loss: str = option("mean-std", "a second thing that is compared, if --extra-weight is not 0", words=STYLE_LOSSES)
-    extra_weight: float = option(0.0, "how much the second thing counts, the first counting 1", kind=float, minimum=0.0,
-        maximum=MAX_WEIGHT)  # fmt: skip
-    style_factor: float = option(1.0, "how much the style counts in all", kind=float, minimum=0.0, maximum=1e12)
-    style_gradient: float = option(1.0, "factor of the style's gradient that the loss has not; neuralart's is 0.5", kind=float,
-        minimum=0.0, maximum=MAX_WEIGHT)  # fmt: skip
-    normalize_gradients: bool = option(False, "divide each layer's gradient by the sum of its magnitudes, as neural-style can",
-        flag=True)  # fmt: skip
-    content_error: str = option(None, "how content is compared: scaled, sum d^2 / sum |d|; mean or sum, of d^2; or relative, "
-        "sum d^2 / mean |2 d| (scaled, or mean with --style-loss wasserstein, if left out)", words=ERRORS)  # fmt: skip
-    style_error: str = option(None, "how matrices and moments are compared, in the same words (scaled, or mean for mean-std, if "
-        "left out)", words=ERRORS)  # fmt: skip
-    gram_norm: str = option("pixels", "what matrices are divided by: pixels, or elements (pixels times channels), of each "
-        "picture; raw, both by the elements of the result; raw-squared, by the square of these",
-        words=("pixels", "elements", "raw", "raw-squared"))  # fmt: skip
-    tv_loss: str = option(None, "total variation: axes, mean square of neighbours' differences; nine-point, on a larger stencil; "
-        "inner, half the sum of squares in the network's units (axes, or nine-point with wasserstein, if left out)",
-        words=("axes", "nine-point", "inner"))  # fmt: skip
-    optimizer: str = option("adam", "optimizer of the picture", words=("adam", "lbfgs", "sgd"))
-    line_search: str = option("fixed", "steps of L-BFGS: fixed, as the quasi-Newton step is; or strong-wolfe, searched for, with "
-        "every evaluation counting as an iteration", words=("fixed", "strong-wolfe"))  # fmt: skip
-    lbfgs_history: int = option(10, "how many steps L-BFGS looks back", kind=int, minimum=1, maximum=1000)
-    bounds: str = option("auto", "whether pixels stay within [0, 1] at every step: on, off, or auto, off for L-BFGS alone",
-        words=("auto", "on", "off"))  # fmt: skip
-    momentum: float = option(0.9, "momentum of SGD", kind=float, minimum=0.0, below=1.0)
-    step_decay: float = option(0.75, "what SGD's step size is multiplied by every 100 steps", kind=float, above=0.0, maximum=1.0)
-    optimizer_range: float = option(1.0, "white as the optimizer sees it, such as 255: step sizes are in its units", kind=float,
+    preset: str | None = open_option(None, "use the settings of another program; other options override them",
+        topic="presets", words=PRESETS)  # fmt: skip
+
+    style_weights: tuple[float, ...] | None = open_option(None, "set the weight of each style in the weighted average",
+        topic="look", default_help="equal", short="-sw", **FACTORS)  # fmt: skip
+    content_weight: float | None = open_option(0.015, "set the weight of the content loss; higher values keep more of it",
+        topic="look", short="-cw", **WEIGHT)  # fmt: skip
+    tv_weight: float | None = open_option(2.0, "set the weight of the total variation; higher values give smoother pictures",
+        topic="look", short="-tw", **WEIGHT)  # fmt: skip
+    style_loss: str | None = open_option("gram", "compare styles by this loss", topic="look", words=STYLE_LOSSES)
+    extra_loss: str | None = open_option("mean-std", "set a second style loss, unused while --extra-weight is 0",
+        topic="look", words=STYLE_LOSSES)  # fmt: skip
+    extra_weight: float | None = open_option(0.0, "weight --extra-loss, relative to --style-loss", topic="look", **WEIGHT)
+    style_factor: float | None = open_option(1.0, "multiply the style losses", topic="look", kind=float, minimum=0.0,
+        maximum=1e12)  # fmt: skip
+    style_gradient: float | None = open_option(1.0, "multiply the gradients of the style losses, but not their values",
+        topic="look", **WEIGHT)  # fmt: skip
+    normalize_gradients: bool | None = open_option(False, "divide each layer's gradient by its L1 norm, as neural-style can",
+        topic="look", flag=True)  # fmt: skip
+    content_error: str | None = open_option("scaled", "compare content features by this error of their differences d",
+        topic="look", default_help="that of the style loss, else scaled", words=ERRORS)  # fmt: skip
+    style_error: str | None = open_option(None, "compare style statistics by this error of their differences d",
+        topic="look", default_help="that of each style loss", words=ERRORS)  # fmt: skip
+    gram_norm: str | None = open_option("pixels", "divide Gram matrices by this number", topic="look", words={
+        "pixels": "pixels of the picture that each matrix belongs to",
+        "elements": "pixels times channels of that picture",
+        "raw": "pixels times channels of the result, for all matrices",
+        "raw-squared": "the square of raw"})  # fmt: skip
+    tv_loss: str | None = open_option("axes", "measure the total variation in this way", topic="look",
+        default_help="that of the style loss, else axes", words={
+        "axes": "mean square of the differences of neighbours",
+        "nine-point": "squared differences to horizontal, vertical and diagonal neighbours",
+        "inner": "half the sum of squares in the network's units"})  # fmt: skip
+    init: str | None = open_option("content", "start from this kind of picture, or from a file", topic="look",
+        words=INITS, open_words=True, metavar="FILE", check=check_not_empty)  # fmt: skip
+    noise: str | None = open_option("white", "use this noise for --init noise", topic="look", words={
+        "white": "equal amplitudes at all frequencies",
+        "pink": "amplitudes that fall with the frequency"})  # fmt: skip
+    noise_deviation: float | None = open_option(0.25, "set the standard deviation of the noise of --init noise",
+        topic="look", kind=float, minimum=0.0, maximum=10.0)  # fmt: skip
+    init_blend: float | None = open_option(0.0, "blend this share of the content into --init noise or style",
+        topic="look", kind=float, minimum=0.0, maximum=1.0)  # fmt: skip
+    random_seed: int | None = open_option(0, "seed the random numbers", topic="look", short="-r", kind=int, minimum=0,
+        maximum=2**63 - 1)  # fmt: skip
+
+    color: str | None = open_option("style", "choose where the colours of the result come from", topic="colour", words={
+        "style": "the style transfer",
+        "content": "the content, with the lightness of the result",
+        "luminance": "the same, and transfer only lightness",
+        "match-style": "the style transfer, with styles matched to the content's colours before",
+        "match-content": "the style transfer, with the content matched to the styles' colours before"})  # fmt: skip
+    color_space: str | None = open_option("oklab", "separate and match colours in this space", topic="colour",
+        words={"oklab": "", "lab": "CIE 1976 L*a*b*", "luv": "CIE 1976 L*u*v*", "yuv": "",
+        "rgb": "for the match- modes only"})  # fmt: skip
+    color_match: str | None = open_option("covariance", "make these equal in the match- modes", topic="colour", words={
+        "covariance": "mean and covariance of the colours",
+        "histogram": "the histogram in three dimensions"})  # fmt: skip
+    alpha: str | None = open_option("ignore", "treat the transparency of the content in this way", topic="colour", words={
+        "ignore": "use colours as stored",
+        "keep": "copy it to the result (.tif .tiff .png .webp)"})  # fmt: skip
+
+    min_scale: int | None = open_option(128, "start the run at this long side", topic="size", short="-ms", **SCALE)
+    end_scale: str | None = open_option("512", "set the long side of the result; N+ sets an area of about N x N",
+        topic="size", short="-s", check=_check_end_scale, metavar="PIXELS")  # fmt: skip
+    style_scale: tuple[float, ...] | None = open_option(None, "size each style relative to the scale; one style may have several "
+        "sizes", topic="size", default_help="--style-scale-fac", kind=float, many=True, above=0.0, maximum=1e6,
+        metavar="X")  # fmt: skip
+    style_scale_fac: float | None = open_option(1.0, "size all styles relative to the scale", topic="size", kind=float,
         above=0.0, maximum=1e6)  # fmt: skip
-    min_scale: int = option(128, "long side at the first scale", short="-ms", kind=int, minimum=1, maximum=MAX_SCALE)
-    end_scale: str = option("512", "long side of the result; N+ means a size whose area is about N x N",
-        short="-s", kind=scale_word, check=_check_end_scale, metavar="PIXELS")  # fmt: skip
-    iterations: int | str = option(500, "iterations at each scale but the first; or auto: 150 at the first, 300 at the last, "
-        "100 at others, with a step size that falls, for about the same picture as by default; the next three then do not count",
-        short="-i", kind=int, minimum=1, maximum=10**9, or_word="auto")  # fmt: skip
-    initial_iterations: int = option(1000, "iterations at the first scale", short="-ii", kind=int, minimum=1, maximum=10**9)
-    step_size: float = option(
-        0.02, "step size of Adam and SGD, for pixels in [0, 1]", short="-ss", kind=float, above=0.0, maximum=1e6
-    )
-    avg_decay: float = option(0.99, "decay of the average of the iterates", short="-ad", kind=float, minimum=0.0, below=1.0)
-    init: str = option("content", f"the picture to start from: {', '.join(INITS)}, or a picture file", check=check_not_empty)
-    noise: str = option("white", "the noise of --init noise: white, or pink, whose large shapes are as strong as its grain",
-        words=("white", "pink"))  # fmt: skip
-    noise_deviation: float = option(
-        0.25, "standard deviation of that noise about mid-gray", kind=float, minimum=0.0, maximum=10.0
-    )
-    init_blend: float = option(0.0, "how much of the content is mixed into --init noise or style, from 0 to 1", kind=float,
-        minimum=0.0, maximum=1.0)  # fmt: skip
-    style_scale: tuple[float, ...] | None = option(None, "sizes of the styles relative to the scale, one for each; for a single "
-        "style any number, and it is taken at each of these sizes (--style-scale-fac for all if left out)", kind=float, many=True,
-        above=0.0, maximum=1e6, metavar="X")  # fmt: skip
-    style_scale_fac: float = option(1.0, "size of the styles relative to the scale", kind=float, above=0.0, maximum=1e6)
-    style_size: int | None = option(None, "fixed long side of the styles, instead of one that grows with the scale",
-        kind=int, minimum=1, maximum=MAX_SCALE)  # fmt: skip
-    pooling: str = option(None, "pooling of the network: average (rescaled by 2), l2 (rescaled by 0.78), mean (as it is) or max "
-        "(the network's own if left out: average for vgg19, vgg16 and compact, else max)",
-        words=("average", "max", "l2", "mean"))  # fmt: skip
-    content_layers: tuple[str, ...] = option(None, "layers at which the content is compared (the network's own if left out, "
-        "relu4_2 for VGG)", many=True, metavar="LAYER")  # fmt: skip
-    content_layer_weights: tuple[float, ...] | None = option(None, "one weight for each content layer, normalised to sum 1 "
-        "(equal if left out)", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
-    style_layers: tuple[str, ...] = option(None, "layers at which the style is compared (the network's own if left out, "
-        "relu1_1 relu2_1 relu3_1 relu4_1 relu5_1 for VGG)", many=True, metavar="LAYER")  # fmt: skip
-    style_layer_weights: tuple[float, ...] | None = option(
-        None, "one weight for each style layer, normalised to sum 1 (256 64 16 4 1 for the default layers; "
-        "each a quarter of the one before)", kind=float, many=True, minimum=0.0, metavar="WEIGHT")  # fmt: skip
-    network: str = option("auto", "the network that judges the picture, such as vgg19; compact, built in and several times "
-        "faster; or auto, vgg19 if its weights are there or can be downloaded, else compact (--help-networks tells of each)",
-        words=("auto", *catalog.NETWORKS))  # fmt: skip
-    weights: str | None = option(None, "file with the network's weights, .safetensors, .pth or .npz with torchvision's key names "
-        "or the layers', or a .caffemodel (left out: torchvision's own, downloaded once, where it has them)", metavar="FILE",
+    style_size: int | None = open_option(None, "fix the long side of the styles", topic="size",
+        default_help="grows with the scale", **SCALE)  # fmt: skip
+
+    devices: tuple[str, ...] | None = open_option(None, "compute on these devices, such as cuda:0",
+        topic="devices", default_help="the first usable", many=True, metavar="DEVICE", check=check_not_empty)  # fmt: skip
+    sharding: str | None = open_option("tiles", "divide this among several devices", topic="devices", words={
+        "tiles": "the picture", "layers": "the network"})  # fmt: skip
+    split: str | None = open_option(None, "with --sharding layers, start the second and later devices at these layers, such as "
+        "relu2_1,relu4_1", topic="devices", default_help="balanced by memory", metavar="LAYERS",
         check=check_not_empty)  # fmt: skip
-    preprocessing: str = option("auto", "how the network gets colours, as in one of these programs; or auto, as it was trained",
-        words=("auto", "torchvision", "caffe", "neural-style", "neuralart", "fzliu"))  # fmt: skip
-    lrn: str = option("on", "local response normalisation in networks that have it, googlenet and caffenet", words=("on", "off"))
-    color: str = option("style", "where colours come from: style; content, the result's lightness with the content's own "
-        "colours; luminance, the same and lightness alone is painted; match-style, the styles take on the content's colours "
-        "first; or match-content, the content takes on the styles'", words=COLORS)  # fmt: skip
-    color_space: str = option("oklab", "space in which colours are taken apart and matched; rgb is for the match- modes",
-        words=COLOR_SPACES)  # fmt: skip
-    color_match: str = option("covariance", "what the match- modes make equal: mean and covariance of the colours, or the whole "
-        "histogram in three dimensions", words=("covariance", "histogram"))  # fmt: skip
-    alpha: str = option("ignore", "the content's transparency: ignore, colours are used as stored; or keep, the result gets it "
-        "(.tif .tiff .png .webp)", words=("ignore", "keep"))  # fmt: skip
+    tile: str | None = open_option("auto", "limit the sides of tiles, in pixels", topic="devices", words={
+        "auto": "as large as memory allows", "off": "process the whole picture at once"}, open_words=True, check=_check_tile,
+        metavar="PIXELS")  # fmt: skip
+    memory: str | None = open_option(None, "use at most this much memory on each device, such as 6GB", topic="devices",
+        default_help="most of the free memory", check=_check_memory, metavar="LIMIT")  # fmt: skip
+    precision: str | None = open_option("auto", "compute the network in this precision, and all else in fp32",
+        topic="devices", words={"auto": "the fastest one whose gradients are right on the device", "fp32": "", "tf32": "",
+        "bf16": "", "fp16": ""})  # fmt: skip
+    deterministic: bool | None = open_option(False, "use only GPU algorithms with reproducible results; some are slower",
+        topic="devices", flag=True)  # fmt: skip
+    cuda_graphs: str | None = open_option("auto", "record the steps of a scale once and replay them, for speed at small sizes",
+        topic="devices", words={"auto": "on CUDA devices, where the result is the same", "off": "never"})  # fmt: skip
+
+    network: str | None = open_option("auto", "compare features of this network; auto is vgg19 if its weights exist or can be "
+        "downloaded, else compact", topic="networks", words=NETWORKS, or_word="auto")  # fmt: skip
+    weights: str | None = open_option(None, "read the network's weights from this file (.safetensors .pth .npz .caffemodel)",
+        topic="networks", default_help="torchvision's, downloaded once", metavar="FILE", check=check_not_empty)  # fmt: skip
+    preprocessing: str | None = open_option("auto", "scale and order the network's input as this program does",
+        topic="networks", words={"auto": "as the network was trained", "torchvision": "", "caffe": "", "neural-style": "",
+        "neuralart": "", "fzliu": ""})  # fmt: skip
+    pooling: str | None = open_option(None, "pool features in this way", topic="networks", default_help="the network's own",
+        words={"average": "mean times 2", "max": "maximum", "l2": "root mean square times 0.78", "mean": "mean"})  # fmt: skip
+    lrn: str | None = open_option("on", "apply local response normalization in networks that have it", topic="networks",
+        words={"on": "", "off": ""})  # fmt: skip
+    content_layers: tuple[str, ...] | None = open_option(None, "compare content at these layers", topic="networks",
+        default_help="the network's own", many=True, metavar="LAYER")  # fmt: skip
+    content_layer_weights: tuple[float, ...] | None = open_option(None, "weight each content layer", topic="networks",
+        default_help="equal", **FACTORS)  # fmt: skip
+    style_layers: tuple[str, ...] | None = open_option(None, "compare styles at these layers", topic="networks",
+        default_help="the network's own", many=True, metavar="LAYER")  # fmt: skip
+    style_layer_weights: tuple[float, ...] | None = open_option(None, "weight each style layer", topic="networks",
+        default_help="each a quarter of the one before", **FACTORS)  # fmt: skip
+
+    optimizer: str | None = open_option("adam", "optimize the picture in this way", topic="optimizer", words=OPTIMIZERS)
+    iterations: int | str | None = open_option(500, "take N steps at each scale after the first; auto takes 150 at the "
+        "first, 300 at the last and 100 at others, with a falling step size, and ignores the next three options",
+        topic="optimizer", short="-i", or_word="auto", **STEPS)  # fmt: skip
+    initial_iterations: int | None = open_option(1000, "take N steps at the first scale", topic="optimizer", short="-ii",
+        **STEPS)  # fmt: skip
+    step_size: float | None = open_option(0.02, "set the step size of adam and sgd, for pixels in [0, 1]", topic="optimizer",
+        short="-ss", kind=float, above=0.0, maximum=1e6)  # fmt: skip
+    avg_decay: float | None = open_option(0.99, "set the decay of the average of iterates, which is the result",
+        topic="optimizer", short="-ad", kind=float, minimum=0.0, below=1.0)  # fmt: skip
+    line_search: str | None = open_option("fixed", "choose the steps of lbfgs in this way", topic="optimizer", words={
+        "fixed": "take each quasi-Newton step as it is",
+        "strong-wolfe": "search along it; each evaluation counts as an iteration"})  # fmt: skip
+    lbfgs_history: int | None = open_option(10, "let lbfgs keep N past steps", topic="optimizer", kind=int, minimum=1,
+        maximum=1000)  # fmt: skip
+    bounds: str | None = open_option("auto", "clamp pixels to [0, 1] at every step", topic="optimizer", words={
+        "auto": "as suits the optimizer: off for lbfgs, else on", "on": "", "off": ""})  # fmt: skip
+    momentum: float | None = open_option(0.9, "set the momentum of sgd", topic="optimizer", kind=float, minimum=0.0, below=1.0)
+    step_decay: float | None = open_option(0.75, "multiply the step size of sgd by this every 100 steps", topic="optimizer",
+        kind=float, above=0.0, maximum=1.0)  # fmt: skip
+    optimizer_range: float | None = open_option(1.0, "let the optimizer see pixels in [0, X], such as 255; step sizes are in its "
+        "units", topic="optimizer", kind=float, above=0.0, maximum=1e6)  # fmt: skip
 
     def __post_init__(self) -> None:
-        if isinstance(self.end_scale, numbers.Integral) and not isinstance(self.end_scale, bool):
-            object.__setattr__(self, "end_scale", str(int(self.end_scale)))
-        validate_fields(self)
-        for name in ("pooling", "content_layers", "style_layers"):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, getattr(catalog.about(self.network), name))
-        family = {"content_error": ("scaled", "mean"), "tv_loss": ("axes", "nine-point")}
-        for name, choice in family.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, choice[self.style_loss == "wasserstein"])
-        if self.style_error is None:
-            object.__setattr__(self, "style_error", "mean" if self.style_loss == "mean-std" else "scaled")
+        validate_fields(self, options_of(Settings))
+        self.resolve()  # raises SettingsError for choices that do not go together
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the settings that the user chose, by name."""
+        values = {name: getattr(self, name) for name in options_of(Settings)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def resolve(self) -> Resolved:
+        """Return these settings with all that was left open filled in.
+
+        A choice takes precedence over the preset, the preset over defaults that follow from the network, the style loss and
+        the optimizer, and these over the declared defaults. Raises `SettingsError` for choices that do not go together.
+        """
+        options = options_of(Settings)
+        values = {name: about.default for name, about in options.items()}
+        chosen = self.chosen()
+        chosen = ({} if self.preset is None else preset_settings(self.preset, chosen)) | chosen
+        network = network_entry(chosen.get("network", values["network"]))
+        values |= {name: getattr(network, name) for name in ("pooling", "content_layers", "style_layers")}
+        implied: dict[str, Any] = {"bounds": "on"}
+        for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
+            implied |= registry[chosen.get(name, values[name])].defaults
+        values |= implied | {"style_error": None} | chosen  # each style loss has its own default of style_error
+        if values["bounds"] == "auto":
+            values["bounds"] = implied["bounds"]
+        return Resolved(**values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all settings by name, as values that JSON can hold; None for what is open."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Return settings from a mapping such as `as_dict` returns. Raises `SettingsError`, also for an unknown name."""
+        for name in values:
+            if name not in options_of(Settings):
+                raise SettingsError(f"unknown setting {name!r}{near_miss(name, options_of(Settings))}")
+        return Settings(**values)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolved(Settings):
+    """What a run uses, as `Settings.resolve` returns it: nothing is open.
+
+    None has a meaning of its own here, that of the option's help: equal weights, or `style_error` as each loss has it.
+    """
+
+    preset: str | None
+    style_weights: tuple[float, ...] | None
+    content_weight: float
+    tv_weight: float
+    style_loss: str
+    extra_loss: str
+    extra_weight: float
+    style_factor: float
+    style_gradient: float
+    normalize_gradients: bool
+    content_error: str
+    style_error: str | None
+    gram_norm: str
+    tv_loss: str
+    init: str
+    noise: str
+    noise_deviation: float
+    init_blend: float
+    random_seed: int
+    color: str
+    color_space: str
+    color_match: str
+    alpha: str
+    min_scale: int
+    end_scale: str
+    style_scale: tuple[float, ...] | None
+    style_scale_fac: float
+    style_size: int | None
+    devices: tuple[str, ...] | None
+    sharding: str
+    split: str | None
+    tile: str
+    memory: str | None
+    precision: str
+    deterministic: bool
+    cuda_graphs: str
+    network: str
+    weights: str | None
+    preprocessing: str
+    pooling: str
+    lrn: str
+    content_layers: tuple[str, ...]
+    content_layer_weights: tuple[float, ...] | None
+    style_layers: tuple[str, ...]
+    style_layer_weights: tuple[float, ...] | None
+    optimizer: str
+    iterations: int | str
+    initial_iterations: int
+    step_size: float
+    avg_decay: float
+    line_search: str
+    lbfgs_history: int
+    bounds: str
+    momentum: float
+    step_decay: float
+    optimizer_range: float
+
+    def __post_init__(self) -> None:
+        validate_fields(self, options_of(Settings))
         for name in ("style_weights", "style_layer_weights", "content_layer_weights"):
             weights = getattr(self, name)
             if weights is not None and not 0 < sum(weights) < math.inf:
                 words = " ".join(f"{w:g}" for w in weights)
                 raise SettingsError(f"{flag_name(name)} {words} sum to {sum(weights):g}; make at least one of them positive")
-        for name in ("content_layers", "style_layers"):
-            layers = getattr(self, name)
+        for kind in ("content", "style"):
+            layers, weights = getattr(self, f"{kind}_layers"), getattr(self, f"{kind}_layer_weights")
             if len(set(layers)) != len(layers):
-                raise SettingsError(f"{flag_name(name)} {' '.join(layers)} names a layer twice")
-        if self.style_layer_weights is not None and len(self.style_layer_weights) != len(self.style_layers):
-            raise SettingsError(
-                f"--style-layer-weights has {len(self.style_layer_weights)} values for {len(self.style_layers)} "
-                "style layers; give one for each"
-            )
-        if self.iterations == "auto" and self.optimizer != "adam":
-            raise SettingsError(f"--iterations auto goes with --optimizer adam, not {self.optimizer}; give a number")
-        if self.gram_norm.startswith("raw") and self.style_loss != "gram":
-            raise SettingsError(
-                f"--gram-norm {self.gram_norm} goes with --style-loss gram, not with {self.style_loss}; take elements"
-            )
-        if self.content_layer_weights is not None and len(self.content_layer_weights) != len(self.content_layers):
-            raise SettingsError(
-                f"--content-layer-weights has {len(self.content_layer_weights)} values for {len(self.content_layers)} "
-                "content layers; give one for each"
-            )
+                raise SettingsError(f"--{kind}-layers {' '.join(layers)} names a layer twice")
+            if weights is not None and len(weights) != len(layers):
+                raise SettingsError(
+                    f"--{kind}-layer-weights has {len(weights)} values for {len(layers)} {kind} layers; give one for each"
+                )
+        if self.iterations == "auto" and not OPTIMIZERS[self.optimizer].scheduled:
+            raise SettingsError(f"--iterations auto does not go with --optimizer {self.optimizer}; give a number")
+        for flag, loss in zip(("--style-loss", "--extra-loss"), self.statistics, strict=False):
+            norms = STYLE_LOSSES[loss].gram_norms
+            if self.gram_norm not in norms:
+                raise SettingsError(f"--gram-norm {self.gram_norm} does not go with {flag} {loss}; use {' or '.join(norms)}")
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
         if self.color_space == "rgb" and self.color in ("content", "luminance"):
             raise SettingsError(f"--color {self.color} needs a lightness; take --color-space oklab, lab, luv or yuv, not rgb")
+
+    def resolve(self) -> Resolved:
+        """Return these settings: they are resolved."""
+        return self
 
     @property
     def layers(self) -> frozenset[str]:
@@ -366,9 +351,7 @@ class Settings:
     @property
     def layer_weights(self) -> dict[str, float]:
         """The weight of each style layer; they sum to 1."""
-        given = self.style_layer_weights
-        if given is None:
-            given = tuple(4.0**-i for i in range(len(self.style_layers)))
+        given = self.style_layer_weights or tuple(4.0**-i for i in range(len(self.style_layers)))
         return {layer: w / sum(given) for layer, w in zip(self.style_layers, given, strict=True)}
 
     @property
@@ -379,18 +362,24 @@ class Settings:
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """What is compared of the style: the loss, and the second one if it counts."""
+        """The style losses that count: the first, and the second if it has a weight."""
         return (self.style_loss, self.extra_loss) if self.extra_weight else (self.style_loss,)
 
     @property
     def bounded(self) -> bool:
-        """Whether pixels stay within [0, 1] at every step."""
-        return self.optimizer != "lbfgs" if self.bounds == "auto" else self.bounds == "on"
+        """Whether pixels are clamped to [0, 1] at every step."""
+        return self.bounds == "on"
+
+    @property
+    def large_gradients(self) -> bool:
+        """Whether errors are sums of squares or of raw matrices, whose gradients exceed the range of float16."""
+        return "sum" in (self.content_error, self.style_error) or self.gram_norm.startswith("raw")
 
     def expanded(self, styles: int) -> tuple[tuple[int, float], ...]:
-        """Return which of `styles` pictures are measured, each with its size relative to the scale.
+        """Return the index of each measured style picture, of `styles`, and its size relative to the scale.
 
-        One style at several sizes counts several times. Raises `SettingsError` if `style_scale` has another number of values.
+        One style at several sizes is measured several times. Raises `SettingsError` if `style_scale` has another number of
+        values.
         """
         if self.style_scale is None:
             return tuple((index, self.style_scale_fac) for index in range(styles))
@@ -403,7 +392,7 @@ class Settings:
         return tuple(enumerate(self.style_scale))
 
     def blend(self, styles: int) -> tuple[float, ...]:
-        """Return the weights of `styles` style pictures, summing to 1.
+        """Return the weights of `styles` style pictures, which sum to 1.
 
         Raises `SettingsError` if `style_weights` has another number of values.
         """
@@ -415,56 +404,3 @@ class Settings:
                 f"--style-weights has {len(given)} values for {styles} style picture{'s' * (styles != 1)}; give one for each"
             )
         return tuple(w / sum(given) for w in given)
-
-    def resolve(self) -> Resolved:
-        """Return the same settings with nothing left open."""
-        return self
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings as values that JSON can hold."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-    @property
-    def large_gradients(self) -> bool:
-        """Whether errors are sums of squares or of raw matrices: their gradients are beyond float16's range."""
-        return "sum" in (self.content_error, self.style_error) or self.gram_norm.startswith("raw")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Make settings from a mapping such as `as_dict` returns. Raises `SettingsError` for an unknown name."""
-        return cls(**values)
-
-    @classmethod
-    def completed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return settings by name with what their `preset` says of those that are not there.
-
-        With another network than the preset's, that network's own preprocessing and layers are taken, and where squares of
-        activations are weighed against their fourth powers the style counts as much as it would with the preset's. Raises
-        `SettingsError` for an unknown name.
-        """
-        known = options_of(cls)
-        for name in values:
-            if name not in known:
-                raise SettingsError(f"unknown setting {name!r}{near_miss(name, known)}")
-        preset = known["preset"][1].validate("--preset", values.get("preset"))
-        if preset is None:
-            return dict(values)
-        found = dict(PRESETS[preset].settings)
-        network = values.get("network", found["network"])
-        # names that nothing has are told of elsewhere
-        usual, here = (catalog.about(name if name in catalog.NETWORKS else "auto") for name in (found["network"], network))
-        if network != found["network"]:
-            found.pop("preprocessing", None)
-            if found.get("style_error") in ("mean", "sum"):
-                found["style_factor"] *= (usual.magnitude / here.magnitude) ** 2
-        if here.style_layers != usual.style_layers:
-            found.pop("content_layers", None)
-            found.pop("style_layers", None)
-        if "style_layer_weights" in found:  # all presets weight their layers equally, so others count equally too
-            layers = values.get("style_layers") or found.get("style_layers") or here.style_layers
-            found["style_layer_weights"] = (1.0,) * len(layers)
-        return found | dict(values)
-
-
-Resolved = Settings
-"""Settings of which nothing is left open, as `Settings.resolve` returns them."""

@@ -1,136 +1,105 @@
-"""Options from a TOML file and from the environment. Flags win over both, the environment over the file, all over defaults."""
+"""Options from a TOML file and from the environment. Flags override the environment, which overrides the file."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import SettingsError, near_miss
-from ..files.atomic import is_there
-from .settings import Option, options_of
+from .option import Option, options_of
 
 PREFIX: Final = "STYLE_TRANSFER_"
 MAX_BYTES: Final = 1 << 20
-ON: Final = ("1", "true", "yes", "on")
-OFF: Final = ("0", "false", "no", "off")
 OTHERS: Final = (PREFIX + "TOKEN",)
-"""Variables of that prefix which are no options: the live page's token."""
+"""Variables with the prefix that are no options: the token of the live page."""
 FLAG_ONLY: Final = ("dump_config",)
 NOT_IN_FILES: Final = ("config", *FLAG_ONLY)
 
-Known = Mapping[str, tuple[Any, Option]]
 
-
-def known_options(classes: Sequence[type]) -> Known:
-    """Return default and `Option` of every field of some dataclasses of options."""
+def known_options(classes: Iterable[type]) -> dict[str, Option]:
+    """Return the options of several dataclasses by name."""
     return {name: about for cls in classes for name, about in options_of(cls).items()}
 
 
-def from_environment(known: Known, environment: Mapping[str, str]) -> dict[str, Any]:
+def from_environment(known: Mapping[str, Option], environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of variables such as STYLE_TRANSFER_END_SCALE, checked; an empty variable counts as not set.
 
-    Several values stand in one variable as in a shell, with quotes where needed; what is on or off takes 1, true, yes, on
-    and their opposites. Raises `SettingsError`, also for an unknown variable of that prefix.
+    Several values are separated and quoted as in a shell; flags are 1, true, yes, on or their opposites. Raises
+    `SettingsError`, also for an unknown variable with the prefix.
     """
     names = {PREFIX + name.upper(): name for name in known if name not in FLAG_ONLY}
-    found = {}
+    values = {}
     for variable, text in sorted(environment.items()):
         if not variable.startswith(PREFIX) or variable in OTHERS:
             continue
         if variable not in names:
             raise SettingsError(f"{variable}: there is no such option{near_miss(variable, names)}")
         if text:
-            about = known[names[variable]][1]
-            found[names[variable]] = about.validate(variable, _from_text(variable, text, about))
-    return found
+            about = known[names[variable]]
+            try:
+                words = shlex.split(text) if about.many else [text]
+            except ValueError as error:
+                raise SettingsError(f"{variable}: {text!r}: {error}") from None
+            values[names[variable]] = about.parse(variable, words)
+    return values
 
 
-def _from_text(variable: str, text: str, about: Option) -> Any:
-    if about.flag:
-        word = text.lower()
-        if word not in ON + OFF:
-            raise SettingsError(f"{variable} must be one of {', '.join(ON + OFF)}, not {text!r}")
-        return word in ON
-    try:
-        if about.many:
-            return tuple(about.from_word(word) for word in shlex.split(text))
-        return about.from_word(text)
-    except ValueError as error:
-        what = ("a whole number" if about.kind is int else "a number") + (f" or {about.or_word}" if about.or_word else "")
-        reason = f"must be {what}, not {text!r}" if about.kind in (int, float) else f"{text!r}: {error}"
-        raise SettingsError(f"{variable} {reason}") from None
-
-
-def from_file(known: Known, path: str) -> dict[str, Any]:
-    """Return the values in a TOML file, checked. Keys are the flags' names, with - or _, and stand in no section.
+def from_file(known: Mapping[str, Option], path: str) -> dict[str, Any]:
+    """Return the values in a TOML file, checked. Keys are the names of flags, with - or _, outside of sections.
 
     Raises `SettingsError` for a file that cannot be read, an unknown key, or a value that cannot be used.
     """
     shown = f"--config {path}"
+    names = [name for name in known if name not in NOT_IN_FILES]
+    values: dict[str, Any] = {}
+    for key, value in _read_toml(path, shown).items():
+        name = key.replace("-", "_")
+        if name not in names:
+            what = "there are no sections; write options at the top" if isinstance(value, dict) else "there is no such option"
+            raise SettingsError(f"{shown}: {key}: {what}{near_miss(name, names)}")
+        if name in values:
+            raise SettingsError(f"{shown}: {name} appears twice, with - and with _; remove one")
+        values[name] = known[name].validate(f"{shown}: {key}", value)
+    return values
+
+
+def _read_toml(path: str, shown: str) -> dict[str, Any]:
     try:
         if not Path(path).is_file():
-            raise SettingsError(f"{shown}: is not a file" if is_there(path) else f"{shown}: no such file")
+            names = (other.name for other in Path(path).parent.glob("*.toml"))
+            raise SettingsError(f"{shown}: does not exist or is not a file{near_miss(Path(path).name, names)}")
         with Path(path).open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise SettingsError(f"{shown}: is larger than {MAX_BYTES} bytes, and no file of options")
-        values = tomllib.loads(data.decode("utf-8-sig"))  # Windows writes a byte order mark
+            raise SettingsError(f"{shown}: is larger than {MAX_BYTES} bytes; a file of options is not")
+        return tomllib.loads(data.decode("utf-8-sig"))  # Windows writes a byte order mark
     except SettingsError:
         raise
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"{shown}: cannot be read: {reason}") from None
-    names = [name for name in known if name not in NOT_IN_FILES]
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = key.replace("-", "_")
-        if name not in names:
-            what = "there are no sections; write options at the top" if isinstance(value, dict) else "there is no such option"
-            raise SettingsError(f"{shown}: {key}: {what}{near_miss(name, names)}")
-        if name in found:
-            raise SettingsError(f"{shown}: {name} is there twice, with - and with _")
-        about = known[name][1]
-        found[name] = about.validate(f"{shown}: {key}", _from_toml(f"{shown}: {key}", value, about))
-    return found
 
 
-def _from_toml(name: str, value: Any, about: Option) -> Any:
-    """Return a value of TOML as the option takes it; a whole number may stand for a text, such as end_scale = 512."""
-    if isinstance(value, list):
-        if not about.many:
-            raise SettingsError(f"{name} takes one value, not {value!r}")
-        return tuple(_from_toml(name, item, about) for item in value)
-    if about.flag or about.kind in (int, float):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise SettingsError(f"{name} must be text, not {value!r}")
-    return value
+def gather(known: Mapping[str, Option], flags: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the chosen options: flags, then the environment, then the file that --config or STYLE_TRANSFER_CONFIG names."""
+    values = from_environment(known, environment) | dict(flags)
+    path = values.get("config")
+    return (from_file(known, path) if path is not None else {}) | values
 
 
-def gather(classes: Sequence[type], flags: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what was said by flags, else in the environment, else in the file that --config or STYLE_TRANSFER_CONFIG names."""
-    known = known_options(classes)
-    said = from_environment(known, environment)
-    path = known["config"][1].validate("--config", flags.get("config", said.get("config")))
-    return (from_file(known, path) if path is not None else {}) | said | dict(flags)
-
-
-def dump(objects: Sequence[Any]) -> str:
-    """Return the options in dataclasses of options as TOML that `from_file` reads; what has no value is a comment."""
+def dump(known: Mapping[str, Option], chosen: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """Return the chosen options as TOML that `from_file` reads, and the others, with their `values`, as comments."""
     blocks = []
-    for thing in objects:
-        for name, (_, about) in options_of(type(thing)).items():
-            if name in NOT_IN_FILES:
-                continue
-            value = getattr(thing, name)
-            line = f"# {name} =" if value is None else f"{name} = {_to_toml(value)}"
-            blocks.append(f"# {about.help}\n{line}\n")
+    for name, about in known.items():
+        if name in NOT_IN_FILES:
+            continue
+        value = chosen.get(name, values[name])
+        line = f"{name} =" if value is None else f"{name} = {_to_toml(value)}"
+        blocks.append(f"# {about.help}\n{'' if name in chosen else '# '}{line}\n")
     return "\n".join(blocks)
 
 

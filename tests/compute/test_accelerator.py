@@ -1,6 +1,6 @@
-"""Runs on a simulated accelerator come to what the CPU comes to, and steps leave its numbers where they are.
+"""Runs on a simulated accelerator give the results of the CPU, and their steps transfer nothing to the host.
 
-An operation on tensors of the device and of the host is an error there, as on a GPU, and what crosses is counted.
+An operation on tensors of the device and of the host raises an error there, as on a GPU, and transfers are counted.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ RUNS = (
     "with the cpu", "layers", "off", "deterministic", "decomposing", "cannot record", "records wrongly",
 )  # fmt: skip
 CROSSING = ("host", "with the cpu", "layers")
-"""Runs of which a part is on the CPU, so that tensors have to cross."""
+"""Runs of which a part is on the CPU, so that tensors must be transferred."""
 READING = ("lbfgs", "strong-wolfe", "decomposing")
-"""Optimizers that decide by numbers, and matrices that are decomposed again."""
-
+"""Runs whose optimizer reads numbers, or whose matrices are decomposed again."""
 
 PLAIN = ("sgd", "lbfgs", "strong-wolfe", "in tiles", "off", "deterministic", "cannot record", "records wrongly", *CROSSING)
-"""Runs whose steps are not recorded: they are asked not to be, or are not the same operations on one device every time."""
+"""Runs whose steps are not recorded: by request, or since they are not the same operations on one device every time."""
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """What `rehearsal.py` printed, by the runs' names."""
+    """The lines of `rehearsal.py`, by the runs' names."""
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parents[1] / "tools" / "rehearsal.py")],
         capture_output=True,
@@ -42,12 +41,12 @@ def found() -> dict[str, Any]:
     return {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
 
 
-def test_every_run_is_looked_at(found: dict[str, Any]) -> None:
+def test_all_runs_are_compared(found: dict[str, Any]) -> None:
     assert tuple(found) == RUNS
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_comes_to_the_same(found: dict[str, Any], name: str) -> None:
+def test_a_run_on_an_accelerator_gives_the_results_of_the_cpu(found: dict[str, Any], name: str) -> None:
     near = 0.1 if name == "bfloat16" else 1e-5  # convolutions of two layouts round differently
     assert found[name]["losses"] < near and found[name]["picture"] < near
 
@@ -56,23 +55,23 @@ def test_a_run_comes_to_the_same(found: dict[str, Any], name: str) -> None:
 def test_steps_wait_for_nothing(found: dict[str, Any], name: str) -> None:
     traffic = found[name]["traffic"]
     if name in READING:
-        assert set(traffic) - {"played"} == {"read"}
+        assert set(traffic) - {"replayed"} == {"read"}
     else:
-        assert traffic == ({} if name in PLAIN else {"played": 6})
+        assert traffic == ({} if name in PLAIN else {"replayed": 6})
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_other_steps_are_not_recorded(found: dict[str, Any], name: str) -> None:
-    assert "played" not in found[name]["traffic"]
+    assert "replayed" not in found[name]["traffic"]
 
 
-def test_other_steps_are_played_between_decompositions(found: dict[str, Any]) -> None:
+def test_steps_are_replayed_between_decompositions(found: dict[str, Any]) -> None:
     traffic = found["decomposing"]["traffic"]
-    assert 0 < traffic["played"] < 6 and traffic["read"]
+    assert 0 < traffic["replayed"] < 6 and traffic["read"]
 
 
-def test_who_cannot_record_says_so(found: dict[str, Any]) -> None:
-    """A recording that failed is not tried again, one that was wrong at the next scale."""
-    problems = {"cannot record": ["no graphs today"], "records wrongly": ["it came to other numbers"] * 2}
+def test_problems_of_recording_are_reported(found: dict[str, Any]) -> None:
+    """A recording that failed is not tried again; after a wrong one the next scale is recorded again."""
+    problems = {"cannot record": ["no graphs today"], "records wrongly": ["a replay gave different results"] * 2}
     for name, line in found.items():
-        assert [said.rpartition(": ")[2] for said in line["said"]] == problems.get(name, [])
+        assert [text.rpartition(": ")[2] for text in line["warnings"]] == problems.get(name, [])

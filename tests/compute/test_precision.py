@@ -1,4 +1,4 @@
-"""Reduced precision: gradients stay near those of float32, statistics are float32, and what cannot be is refused."""
+"""Reduced precision: gradients are close to those of float32, statistics are float32, unsupported precisions are refused."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from support.settings import resolved
 from support.tiny import picture
 from torch import Tensor
 
 from style_transfer import StyleTransfer
-from style_transfer.compute import devices
+from style_transfer.compute import devices as precision
+from style_transfer.compute import modes
 from style_transfer.engine.loop import stylize
 from style_transfer.errors import DeviceError
 from style_transfer.evaluation.objective import Evaluation, Objective
 from style_transfer.evaluation.sweep import UNLIMITED, Limits, Sweep
 from style_transfer.geometry.tiles import Window
-from style_transfer.losses.losses import GramLoss, Stats, gram
-from style_transfer.networks import load
-from style_transfer.networks.graph import POOLINGS, Network, halved_weight, in_halves
-from style_transfer.settings.settings import INITS, Settings
+from style_transfer.losses.statistics import Stats, gram
+from style_transfer.losses.style.moments import GramLoss
+from style_transfer.networks.forward import Network, split_picture, split_weight
+from style_transfer.networks.loading import load_networks
+from style_transfer.networks.pooling import POOLINGS
+from style_transfer.settings import INITS, Settings
 
 MakeNetwork = Callable[..., Network]
 CPU = torch.device("cpu")
@@ -34,7 +38,7 @@ NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 def evaluate(network: Network, limits: Limits = UNLIMITED, loss: str = "gram") -> tuple[float, Tensor]:
     content, style, image = (picture(seed, 96, 128, torch.float32) for seed in (1, 2, 3))
-    found = Objective([network], content, [style], Settings(style_loss=loss), limits).evaluate(image)
+    found = Objective([network], content, [style], resolved(style_loss=loss), limits).evaluate(image)
     assert image.grad is not None and image.grad.dtype == torch.float32 and found.loss.dtype == torch.float32
     return float(found.loss), image.grad
 
@@ -55,7 +59,7 @@ def test_the_first_convolution_loses_nothing_of_the_picture(features: torch.dtyp
     x = (4 * torch.rand(1, 3, 21, 33, generator=random) - 2).requires_grad_()
     weight, bias = torch.randn(8, 3, 3, 3, generator=random), torch.randn(8, generator=random)
     exact = F.conv2d(x.double(), weight.double(), bias.double(), padding=1)
-    halves, short = in_halves(x, features), halved_weight(weight, bias, features)
+    halves, short = split_picture(x, features), split_weight(weight, bias, features)
     assert halves.dtype == short.dtype == features
     found = F.conv2d(halves.float(), short.float(), padding=1)
     rounded = F.conv2d(x.to(features).float(), weight.to(features).float(), bias.to(features).float(), padding=1)
@@ -80,13 +84,13 @@ def test_float16_keeps_gradients_that_are_too_small_for_it(limits: Limits, make_
     """Weights of 1e-9, as at print size, are zero in float16 by themselves."""
 
     def measure(layer: str, x: Tensor, window: Window) -> dict[str, Stats]:
-        return {layer: GramLoss.measure(x, window)}
+        return {layer: GramLoss.statistic(x, window)}
 
     found = []
     for network in (make_network(), make_network(features=torch.float16)):
         sweep = Sweep([network], (192, 224), ["relu1_1", "relu4_1"], limits)
         stats, sources = sweep.measure(picture(3, 192, 224, torch.float32), measure)
-        weights = {layer: {"gram": torch.full_like(stats[layer].sums["gram"], 1e-9)} for layer in stats}
+        weights = {layer: {"second": torch.full_like(stats[layer].sums["second"], 1e-9)} for layer in stats}
         found.append(sweep.gradient(sources, measure, weights))
     assert float((found[1] - found[0]).norm() / found[0].norm()) < 0.02
 
@@ -104,7 +108,7 @@ def test_sums_of_many_features_are_float32(features: torch.dtype) -> None:
 @pytest.mark.parametrize("features", LOW)
 def test_a_run_ends_within_a_percent_of_float32(features: torch.dtype, make_network: MakeNetwork) -> None:
     content, style = picture(1, 64, 80, torch.float32), picture(2, 64, 80, torch.float32)
-    settings = Settings(min_scale=60, end_scale="80", initial_iterations=60, iterations=60)
+    settings = resolved(min_scale=60, end_scale="80", initial_iterations=60, iterations=60)
     judge = Objective([make_network()], content, [style], settings)
     ends = []
     for network in (make_network(), make_network(features=features)):
@@ -115,8 +119,8 @@ def test_a_run_ends_within_a_percent_of_float32(features: torch.dtype, make_netw
 
 
 def test_auto_is_float32_where_nothing_else_is_fast() -> None:
-    assert devices.choose_precision("auto", [CPU]).name == "fp32"
-    assert devices.choose_precision("bf16", [CPU, CPU]).dtype == torch.bfloat16
+    assert precision.choose_precision("auto", [CPU]).name == "fp32"
+    assert precision.choose_precision("bf16", [CPU, CPU]).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -137,50 +141,50 @@ def test_auto_is_bfloat16_on_cpus_that_multiply_it(
     if limit is not None:
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
-    assert devices.choose_precision("auto", [CPU]).name == expected
+    assert precision.choose_precision("auto", [CPU]).name == expected
 
 
 def test_a_torch_that_does_not_list_capabilities_is_asked_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    assert devices.choose_precision("auto", [CPU]).name == "bf16"
+    assert precision.choose_precision("auto", [CPU]).name == "bf16"
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    assert devices.choose_precision("auto", [CPU]).name == "fp32"
+    assert precision.choose_precision("auto", [CPU]).name == "fp32"
 
 
 def test_a_precision_that_a_device_has_not_or_gets_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceError, match="--precision tf32 is not there on cpu; take fp32"):
-        devices.choose_precision("tf32", [CPU])
-    monkeypatch.setattr(devices, "gradient_error", lambda device, features: 0.4)
-    devices._unfit.cache_clear()
+    with pytest.raises(DeviceError, match="--precision tf32 is not available on cpu; take fp32"):
+        precision.choose_precision("tf32", [CPU])
+    monkeypatch.setattr(precision, "gradient_error", lambda device, features: 0.4)
+    precision._unfit.cache_clear()
     try:
-        with pytest.raises(DeviceError, match="--precision bf16 gives wrong gradients .relative error 4.0e-01. on cpu"):
-            devices.choose_precision("bf16", [CPU])
-        monkeypatch.setattr(devices, "_fast", lambda device: "bf16")
-        assert devices.choose_precision("auto", [CPU]).name == "fp32"
+        with pytest.raises(DeviceError, match="--precision bf16 computes wrong gradients .relative error 4.0e-01. on cpu"):
+            precision.choose_precision("bf16", [CPU])
+        monkeypatch.setattr(precision, "_fast", lambda device: "bf16")
+        assert precision.choose_precision("auto", [CPU]).name == "fp32"
     finally:
-        devices._unfit.cache_clear()
+        precision._unfit.cache_clear()
 
 
 def test_each_gpu_is_asked_for_itself_and_large_gradients_get_no_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     new, old = torch.device("cuda", 0), torch.device("cuda", 1)
     capabilities = {new: (8, 0), old: (7, 5)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
-    monkeypatch.setattr(devices, "_unfit", lambda device, precision: None)
-    assert devices.choose_precision("auto", [old]).name == "fp16"
-    assert devices.choose_precision("auto", [new, old]).name == "fp32"
+    monkeypatch.setattr(precision, "_unfit", lambda device, precision: None)
+    assert precision.choose_precision("auto", [old]).name == "fp16"
+    assert precision.choose_precision("auto", [new, old]).name == "fp32"
     for large in (False, True):
-        assert devices.choose_precision("auto", [new], large=large).name == "bf16"
-    assert devices.choose_precision("auto", [old], large=True).name == "fp32"
+        assert precision.choose_precision("auto", [new], large=large).name == "bf16"
+    assert precision.choose_precision("auto", [old], large=True).name == "fp32"
 
 
 @pytest.mark.parametrize(("preset", "expected"), [("style-transfer-pytorch", "fp16"), ("fzliu", "fp32"), ("neuralart", "fp32")])
 def test_presets_with_sums_of_squares_do_not_work_in_float16_by_themselves(
     preset: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "_fast", lambda device: "fp16")
-    assert load(Settings(preset=preset, network="compact"), [CPU])[0].precision == expected
+    monkeypatch.setattr(precision, "_fast", lambda device: "fp16")
+    assert load_networks(resolved(preset=preset, network="compact"), [CPU])[0].precision == expected
 
 
 def test_l2_pooling_in_float16_squares_what_float16_cannot() -> None:
@@ -188,21 +192,21 @@ def test_l2_pooling_in_float16_squares_what_float16_cannot() -> None:
 
 
 def test_auto_takes_what_the_device_is_fast_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_fast", lambda device: "bf16")
-    assert devices.choose_precision("auto", [CPU]).name == "bf16"
-    monkeypatch.setattr(devices, "_fast", lambda device: "bf16" if device.index else "fp32")
-    assert devices.choose_precision("auto", [CPU, torch.device("cpu", 1)]).name == "fp32"
+    monkeypatch.setattr(precision, "_fast", lambda device: "bf16")
+    assert precision.choose_precision("auto", [CPU]).name == "bf16"
+    monkeypatch.setattr(precision, "_fast", lambda device: "bf16" if device.index else "fp32")
+    assert precision.choose_precision("auto", [CPU, torch.device("cpu", 1)]).name == "fp32"
 
 
 def test_deterministic_mode_lasts_as_long_as_the_run(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(devices.CUBLAS[0], raising=False)
+    monkeypatch.delenv(modes.CUBLAS[0], raising=False)
     settings = Settings(min_scale=32, end_scale="32", initial_iterations=2, deterministic=True)
     content, style = picture(1, 40, 40, torch.float32), picture(2, 40, 40, torch.float32)
     seen = []
     evaluate = Objective.evaluate
 
     def watched(self: Objective, *args: Any) -> Evaluation:
-        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ[devices.CUBLAS[0]]))
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ[modes.CUBLAS[0]]))
         return evaluate(self, *args)
 
     monkeypatch.setattr(Objective, "evaluate", watched)

@@ -1,4 +1,4 @@
-"""Work that is done at once."""
+"""Tasks in parallel."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from style_transfer.compute.threads import at_once
+from style_transfer.compute.threads import in_parallel
 
 
-def test_work_at_once_is_done_on_one_thread_each_and_in_order() -> None:
+def test_tasks_run_in_parallel_on_one_thread_each_and_return_in_order() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
@@ -21,7 +21,7 @@ def test_work_at_once_is_done_on_one_thread_each_and_in_order() -> None:
             meeting.wait()
             return torch.tensor([number, torch.get_num_threads()])
 
-        found = at_once([functools.partial(task, number) for number in range(6)])
+        found = in_parallel([functools.partial(task, number) for number in range(6)])
         assert [x.tolist() for x in found] == [[number, 1] for number in range(6)]
         assert torch.get_num_threads() == 3
         with ThreadPoolExecutor(1) as pool:

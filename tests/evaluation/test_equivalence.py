@@ -1,4 +1,4 @@
-"""One tile, many tiles, several devices: all the same loss and gradient."""
+"""One tile, many tiles and several devices give the same loss and gradient."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from support.tiny import picture
 from torch import Tensor
 
 from style_transfer.engine.loop import stylize
-from style_transfer.evaluation.sweep import UNLIMITED, Limits
+from style_transfer.evaluation.sweep import PICTURE, UNLIMITED, Limits, Sweep
 from style_transfer.geometry.tiles import Geometry
-from style_transfer.networks.graph import Network
-from style_transfer.settings.settings import Settings
+from style_transfer.networks import VGG19
+from style_transfer.networks.forward import Network
+from style_transfer.settings import Settings
 
 MakeNetwork = Callable[..., Network]
 
@@ -41,13 +42,13 @@ def test_tiles_give_the_same_loss_and_gradient(
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 300), (300, 17), (97, 96), (96, 97), (95, 159), (161, 33)], ids=str)
-@pytest.mark.parametrize("hands", [1, 2, 3])
-def test_every_shape_is_tiled_exactly(size: tuple[int, int], hands: int, make_network: MakeNetwork) -> None:
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_shape_is_tiled_exactly(size: tuple[int, int], workers: int, make_network: MakeNetwork) -> None:
     """Strips, pictures a pixel larger than a tile, pictures too small to share."""
     network = make_network(dtype=torch.float64)
     smallest, small = Limits(False, (1, 1), (0, 0)), Limits(False, (48 * 48, 20 * 20), (0, 0))
     for limits in (smallest, small, Limits(True, (176 * 176,), (0,)), UNLIMITED):
-        check(network, size, limits, hands)
+        check(network, size, limits, workers)
 
 
 def test_devices_share_a_picture_that_would_fit_on_one(make_network: MakeNetwork) -> None:
@@ -84,33 +85,30 @@ def test_whole_runs_are_the_same(optimizer: str, make_network: MakeNetwork) -> N
     network = make_network(dtype=torch.float64)
     content, styles = picture(1, 70, 91), [picture(2, 60, 70), picture(3, 91, 40)]
 
-    def run(hands: int, tile: str) -> list[float]:
+    def run(workers: int, tile: str) -> list[float]:
         settings = Settings(optimizer=optimizer, min_scale=64, end_scale="91", initial_iterations=4, iterations=3, tile=tile)
-        return [float(iterate.loss) for iterate in stylize(content, styles, settings, networks=[network] * hands)]
+        return [float(iterate.loss) for iterate in stylize(content, styles, settings, networks=[network] * workers)]
 
     expected = run(1, "off")
     tolerance = {"adam": 1e-7, "lbfgs": 1e-5}[optimizer]  # differences of gradients lose digits
-    for hands, tile in ((1, "40"), (2, "40"), (3, "off")):
-        assert run(hands, tile) == pytest.approx(expected, rel=tolerance)
+    for workers, tile in ((1, "40"), (2, "40"), (3, "off")):
+        assert run(workers, tile) == pytest.approx(expected, rel=tolerance)
 
 
 def test_the_published_reaches_of_vgg19() -> None:
-    from style_transfer.networks import VGG19
-
-    assert [(VGG19.geometry(k).stride, VGG19.geometry(k).reach) for k in ("relu4_2", "relu5_1")] == [(8, 38), (16, 70)]
+    geometries = [VGG19.segments([layer], cut=False)[0].geometry for layer in ("relu4_2", "relu5_1")]
+    assert [(geometry.stride, geometry.reach) for geometry in geometries] == [(8, 38), (16, 70)]
     front, deep = VGG19.segments(["relu1_1", "relu5_1"])
     assert (front.geometry, deep.geometry) == (Geometry(8, 22), Geometry(2, 6))
     assert (front.channels, front.last, deep.first, deep.last) == (256, False, False, True)
 
 
 def test_the_first_sweep_visits_every_cell_once(make_network: MakeNetwork) -> None:
-    from style_transfer.evaluation.sweep import PICTURE, Sweep
-
     network = make_network()
     size = (113, 99)
     layers = (PICTURE, "relu1_1", "relu3_2", "pool3", "relu5_1")
-    for limits, hands in itertools.product(MANY.values(), (1, 2)):
-        sweep = Sweep([network] * hands, size, layers, limits)
+    for limits, workers in itertools.product(MANY.values(), (1, 2)):
+        sweep = Sweep([network] * workers, size, layers, limits)
         strides = {PICTURE: 1, **{layer: network.spec.strides[layer] for layer in layers[1:]}}
         seen = {layer: torch.zeros(size[0] // stride, size[1] // stride) for layer, stride in strides.items()}
 

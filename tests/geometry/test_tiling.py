@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from style_transfer.geometry.tiles import Box, Geometry, bounds, coarser_rows, deal, plan_tiles, share_area, share_rows, window
-from style_transfer.networks import SPECS
+from style_transfer.registry import NETWORKS
 
 geometries = st.builds(Geometry, st.sampled_from([1, 2, 8, 16]), st.integers(1, 70))
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_bands_of_every_layer_cover_its_cells_once(name: str) -> None:
     """Also where a layer has a cell more than whole strides, and some processes have no rows."""
-    spec = SPECS[name]
+    spec = NETWORKS[name].spec
     for height in range(64, 130):
         for shares in (2, 3, 8, 16):
             bands = share_rows(height, shares, spec.stride)

@@ -6,18 +6,29 @@ import pytest
 import torch
 from support import reference
 from support.features import features
+from support.settings import resolved
 from support.tiny import picture
 from torch import Tensor
 
-from style_transfer.losses import losses
-from style_transfer.losses.losses import ContentLoss, GramLoss, NinePointTVLoss, TVLoss, WassersteinLoss, blend, gram
+from style_transfer.losses import content
+from style_transfer.losses.content import ContentLoss
+from style_transfer.losses.statistics import blend, gram
+from style_transfer.losses.style.moments import GramLoss
+from style_transfer.losses.style.wasserstein import WassersteinLoss
+from style_transfer.losses.total_variation import AxesTV, InnerTV, NinePointTV
+
+DEFAULTS = resolved()
+
+
+def wasserstein(style: Tensor) -> WassersteinLoss:
+    return WassersteinLoss(DEFAULTS, blend([WassersteinLoss.statistic(style)], [1.0]))
 
 
 @pytest.mark.parametrize("loss", [GramLoss, WassersteinLoss])
 def test_style_statistics_of_parts_add_up_to_the_whole(loss: type[GramLoss] | type[WassersteinLoss]) -> None:
     x = features(0, 6, 7, 11)
-    parts = loss.measure(x[..., :4]) + loss.measure(x[..., 4:])
-    whole = loss.measure(x)
+    parts = loss.statistic(x[..., :4]) + loss.statistic(x[..., 4:])
+    whole = loss.statistic(x)
     assert parts.count == whole.count == 77
     for name, value in whole.sums.items():
         assert torch.allclose(parts.sums[name], value, rtol=1e-12)
@@ -26,7 +37,7 @@ def test_style_statistics_of_parts_add_up_to_the_whole(loss: type[GramLoss] | ty
 @pytest.mark.parametrize("kind", ["scaled", "mean", "sum", "relative"])
 def test_content_statistics_of_parts_add_up(kind: str) -> None:
     x, target = features(0, 6, 7, 11), features(1, 6, 7, 11)
-    left, right, whole = (ContentLoss(part, kind=kind) for part in (target[..., :4], target[..., 4:], target))
+    left, right, whole = (ContentLoss(part, error=kind) for part in (target[..., :4], target[..., 4:], target))
     parts = left.measure(x[..., :4]) + right.measure(x[..., 4:])
     assert whole.score(parts).item() == pytest.approx(whole.score(whole.measure(x)).item(), rel=1e-12)
 
@@ -41,7 +52,7 @@ def test_scaled_squared_error_gradient_has_an_l1_norm_of_about_one() -> None:
 def test_content_loss_by_hand() -> None:
     x, target = torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
     assert ContentLoss(target).score(ContentLoss(target).measure(x)).item() == pytest.approx(5 / 3)
-    mean = ContentLoss(target, kind="mean")
+    mean = ContentLoss(target, error="mean")
     assert mean.score(mean.measure(x)).item() == pytest.approx(2.5)
 
 
@@ -51,7 +62,7 @@ def test_content_loss_by_hand() -> None:
 def test_differences_block_by_block(
     size: tuple[int, int], kind: torch.dtype, last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "DIFFERENCES", 6 * size[1] * 2)  # two rows at a time
+    monkeypatch.setattr(content, "DIFFERENCES", 6 * size[1] * 2)  # two rows at a time
     x, target = (features(seed, 6, *size).to(kind) for seed in (0, 1))
     given = (x.contiguous(memory_format=torch.channels_last) if last else x.clone()).requires_grad_()
     sums = ContentLoss(target).measure(given).sums
@@ -67,7 +78,7 @@ def test_differences_block_by_block(
 
 def test_gram_loss_by_hand() -> None:
     x = torch.tensor([[[[1.0, 2.0]], [[0.0, 1.0]]]], dtype=torch.float64)
-    loss = GramLoss({"gram": torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)})
+    loss = GramLoss(DEFAULTS, {"second": torch.tensor([[2.0, 1.0], [1.0, 1.0]], dtype=torch.float64)})
     # X X^T / 2 = [[2.5, 1], [1, 0.5]]; d = [[.5, 0], [0, -.5]]
     assert loss.score(loss.measure(x)).item() == pytest.approx(0.5 / 1)
 
@@ -95,7 +106,7 @@ def test_gram_matrices_of_short_numbers_are_summed_in_float32(channels: int, cel
 
 def test_identical_content_and_style_cost_nothing_and_stay_finite() -> None:
     x = features(0, 6, 5, 5).requires_grad_()
-    for loss in (ContentLoss(x.detach()), GramLoss(blend([GramLoss.measure(x.detach())], [1.0]))):
+    for loss in (ContentLoss(x.detach()), GramLoss(DEFAULTS, blend([GramLoss.statistic(x.detach())], [1.0]))):
         (grad,) = torch.autograd.grad(loss.score(loss.measure(x)), x)
         assert torch.equal(grad, torch.zeros_like(x))
 
@@ -104,7 +115,7 @@ def test_identical_content_and_style_cost_nothing_and_stay_finite() -> None:
 def test_wasserstein_agrees_with_the_oracle_on_any_rank(channels: int, height: int, width: int) -> None:
     x, style = features(0, channels, height, width), features(1, channels, 5, 4)
     x.requires_grad_()
-    loss = WassersteinLoss(blend([WassersteinLoss.measure(style)], [1.0]))
+    loss = wasserstein(style)
     value = loss.score(loss.measure(x))
     (grad,) = torch.autograd.grad(value, x)
     oracle = oracle_wasserstein(x, style)
@@ -132,9 +143,8 @@ def oracle_wasserstein(x: Tensor, style: Tensor) -> Tensor:
 
 def test_wasserstein_in_float32_is_close_to_float64() -> None:
     x, style = features(0, 64, 6, 5), features(1, 64, 7, 6)
-    target = blend([WassersteinLoss.measure(style)], [1.0])
-    exact = WassersteinLoss(target)
-    single = WassersteinLoss({k: v.float() for k, v in target.items()})
+    exact = wasserstein(style)
+    single = WassersteinLoss(DEFAULTS, {k: v.float() for k, v in exact.target.items()})
     value = exact.score(exact.measure(x)).item()
     assert single.score(single.measure(x.float())).item() == pytest.approx(value, rel=1e-4)
 
@@ -144,7 +154,7 @@ def test_a_covariance_of_few_cells_is_spanned_in_one_go(monkeypatch: pytest.Monk
     qr, taken = torch.linalg.qr, []
     monkeypatch.setattr(torch.linalg, "qr", lambda x: taken.append(tuple(x.shape)) or qr(x))
     x, style = features(0, 64, 5, 4).float(), features(1, 64, 4, 5).float()
-    loss = WassersteinLoss(blend([WassersteinLoss.measure(style)], [1.0]))
+    loss = wasserstein(style)
     loss.score(loss.measure(x))
     assert taken == [(64, 19)]
 
@@ -152,25 +162,37 @@ def test_a_covariance_of_few_cells_is_spanned_in_one_go(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("height", "width"), [(9, 13), (1, 5), (1, 1)])
 def test_total_variations_agree_with_the_oracle(height: int, width: int) -> None:
     x = picture(3, height, width)
-    for loss, oracle in ((TVLoss(), reference.tv), (NinePointTVLoss(), reference.nine_point_tv)):
+    for loss, oracle in ((AxesTV(), reference.tv), (NinePointTV(), reference.nine_point_tv)):
         assert loss.score(loss.measure(x)).item() == pytest.approx(float(oracle(x)), rel=1e-12, abs=1e-15)
 
 
 def test_tv_by_hand() -> None:
     x = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
     x[..., 0, 0] = 1
-    assert TVLoss().score(TVLoss().measure(x)).item() == pytest.approx(2 / 4)
+    assert AxesTV().score(AxesTV().measure(x)).item() == pytest.approx(2 / 4)
 
 
 def test_blend_averages_means_not_sums() -> None:
     a, b = features(0, 4, 3, 3), features(1, 4, 9, 9)
-    mixed = blend([GramLoss.measure(a), GramLoss.measure(b)], [0.25, 0.75])["gram"]
-    expected = 0.25 * GramLoss.measure(a).means()["gram"] + 0.75 * GramLoss.measure(b).means()["gram"]
+    mixed = blend([GramLoss.statistic(a), GramLoss.statistic(b)], [0.25, 0.75])["second"]
+    expected = 0.25 * GramLoss.statistic(a).means()["second"] + 0.75 * GramLoss.statistic(b).means()["second"]
     assert torch.allclose(mixed, expected)
 
 
 @pytest.mark.parametrize("kind", [GramLoss, WassersteinLoss])
 def test_gradcheck(kind: type[GramLoss] | type[WassersteinLoss]) -> None:
-    loss = kind(blend([kind.measure(features(1, 4, 5, 4))], [1.0]))
+    loss = kind(DEFAULTS, blend([kind.statistic(features(1, 4, 5, 4))], [1.0]))
     x = (features(0, 4, 4, 5) + 0.1).requires_grad_()
     assert torch.autograd.gradcheck(lambda f: loss.score(loss.measure(f)), x, atol=1e-6)
+
+
+def test_inner_total_variation_has_neural_styles_gradient() -> None:
+    x = picture(1, 5, 6).requires_grad_()
+    loss = InnerTV(256.0)
+    (found,) = torch.autograd.grad(loss.score(loss.measure(x)), x)
+    right, down = ((x[..., :-1, :-1] - other).detach() for other in (x[..., :-1, 1:], x[..., 1:, :-1]))
+    expected = torch.zeros_like(x)
+    expected[..., :-1, :-1] += right + down
+    expected[..., :-1, 1:] -= right
+    expected[..., 1:, :-1] -= down
+    assert torch.allclose(found, 256**2 * expected)

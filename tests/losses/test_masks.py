@@ -1,4 +1,4 @@
-"""Masks: guided statistics, tiles, pairing, what stays as it is, files."""
+"""Masks: guided statistics, tiles, pairing of masks, parts outside of all regions, mask files."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ import pytest
 import torch
 from PIL import Image
 from support import reference
+from support.settings import resolved
 from support.tiny import picture, tiny_weights
 from torch import Tensor
 
 from style_transfer import cli
+from style_transfer import pictures as images
 from style_transfer.compute.distributed import LOCAL
-from style_transfer.engine.checkpoint import State
 from style_transfer.engine.iterate import picture_of
 from style_transfer.engine.loop import stylize
+from style_transfer.engine.state import State
 from style_transfer.errors import CheckpointError, ImageError, SettingsError
 from style_transfer.evaluation.objective import Objective
 from style_transfer.evaluation.sweep import UNLIMITED, Limits
 from style_transfer.losses.guidance import Region, StageRegion, colours, coverage, guide, regions_of
-from style_transfer.networks.graph import Network
-from style_transfer.pictures import images
-from style_transfer.settings.settings import Settings
+from style_transfer.networks.forward import Network
+from style_transfer.settings import Settings
 
 SIZE = (96, 80)
 MakeNetwork = Callable[..., Network]
 
 
 def soft(height: int, width: int, *, flip: bool = False) -> Tensor:
-    """Return a mask that falls from 1 at the left to 0 at the right, or rises."""
+    """Return a mask that falls from 1 at the left to 0 at the right, or rises with `flip`."""
     ramp = (1.5 - 2 * torch.linspace(0, 1, width, dtype=torch.float64)).clamp(0, 1).expand(1, 1, height, width)
     return 1 - ramp if flip else ramp
 
 
-def evaluate(network: Network, regions: list[StageRegion], limits: Limits, hands: int, **about: object) -> tuple[float, Tensor]:
-    settings = Settings(**about)  # type: ignore[arg-type]
+def evaluate(network: Network, regions: list[StageRegion], limits: Limits, workers: int, **about: object) -> tuple[float, Tensor]:
+    settings = resolved(**about)
     styles = [picture(2, 64, 70), picture(4, 80, 48)]
     image = picture(3, *SIZE)
-    objective = Objective([network] * hands, picture(1, *SIZE), styles, settings, limits, regions=regions)
+    objective = Objective([network] * workers, picture(1, *SIZE), styles, settings, limits, regions=regions)
     loss = float(objective.evaluate(image).loss)
     assert image.grad is not None
     return loss, image.grad
@@ -121,7 +122,7 @@ def test_what_no_region_covers_stays_as_the_photograph_is(make_network: MakeNetw
 
 @pytest.mark.parametrize("stop", [2, 4, 6])
 def test_a_resumed_run_ends_in_the_same_bits(stop: int, make_network: MakeNetwork) -> None:
-    """Soft masks: what is half covered is half the photograph, and that once."""
+    """Soft masks: a pixel that is half covered is half the content, and is not blended twice."""
     content, style = picture(1, 60, 80, torch.float32), picture(2, 50, 70, torch.float32)
     regions = [Region(0.7 * soft(60, 80).float(), 0), Region(0.5 * soft(60, 80, flip=True).float(), 0, soft(50, 70).float())]
     settings = Settings(min_scale=57, end_scale="80", initial_iterations=4, iterations=4, init="gray")
@@ -137,7 +138,7 @@ def test_a_resumed_run_ends_in_the_same_bits(stop: int, make_network: MakeNetwor
     for (loss, image, _), (other, expected, _) in zip(paint(regions, state), straight[stop:], strict=True):
         assert loss == other and torch.equal(image, expected)
     assert torch.equal(picture_of(state, content, regions), straight[stop - 1][1])
-    with pytest.raises(CheckpointError, match="the masks are others"):
+    with pytest.raises(CheckpointError, match="the masks differ"):
         paint(regions[:1], state)
 
 
@@ -187,7 +188,7 @@ def test_a_jpeg_of_flat_colours_has_no_more_of_them(flat: tuple[tuple[int, ...],
 def test_shades_are_no_colours() -> None:
     shaded = np.zeros((60, 200, 3), np.float32)
     shaded[..., 0] = np.linspace(0, 1, 200)
-    with pytest.raises(ImageError, match="x has colours that flow into each other; a mask in colours has up to 12"):
+    with pytest.raises(ImageError, match="x has gradual transitions between colours; a mask in colours has up to 12"):
         colours(shaded, "x")
 
 

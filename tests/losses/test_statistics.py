@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.equivalence import check
 from support.features import features
+from support.settings import resolved
 from support.tiny import picture
 from torch import Tensor
 
@@ -17,12 +18,21 @@ from style_transfer.engine.initial import first_picture
 from style_transfer.engine.loop import stylize
 from style_transfer.errors import SettingsError
 from style_transfer.evaluation.sweep import Limits
-from style_transfer.losses.losses import Stats
-from style_transfer.losses.statistics import BINS, HistogramLoss, InnerTVLoss, MomentForm, error, histogram, moments
-from style_transfer.networks.graph import Network
-from style_transfer.settings.settings import Settings
+from style_transfer.losses.loss import ERRORS
+from style_transfer.losses.statistics import Stats, moments
+from style_transfer.losses.style.histogram import BINS, HistogramLoss, histogram, spread
+from style_transfer.losses.style.moments import MomentLoss
+from style_transfer.networks.forward import Network
+from style_transfer.registry import STYLE_LOSSES
 
 X, STYLE = features(0, 6, 7, 11), features(1, 6, 9, 8)
+
+
+def against(kind: str, style: Tensor, **settings: object) -> MomentLoss:
+    """Return the loss by its name against one style."""
+    chosen, loss = resolved(**settings), STYLE_LOSSES[kind]
+    made: MomentLoss = loss(chosen, loss.blend(chosen, [loss.statistic(style)], [1.0]))
+    return made
 
 
 def plain(kind: str, x: Tensor) -> Tensor:
@@ -46,24 +56,21 @@ def plain_error(kind: str, d: Tensor) -> float:
 @pytest.mark.parametrize("kind", ["gram", "covariance", "shifted-gram", "mean-std"])
 @pytest.mark.parametrize("measure", ["scaled", "mean", "sum", "relative"])
 def test_statistics_and_errors_by_their_formulas(kind: str, measure: str) -> None:
-    form = MomentForm(kind, measure)
-    loss = form.loss(form.measure(STYLE).means())
-    assert float(loss.score(form.measure(X))) == pytest.approx(plain_error(measure, plain(kind, X) - plain(kind, STYLE)))
-    parts = form.measure(X[..., :4]) + form.measure(X[..., 4:])
-    assert float(loss.score(parts)) == pytest.approx(float(loss.score(form.measure(X))))
+    loss = against(kind, STYLE, style_error=measure)
+    assert float(loss.score(loss.measure(X))) == pytest.approx(plain_error(measure, plain(kind, X) - plain(kind, STYLE)))
+    parts = loss.measure(X[..., :4]) + loss.measure(X[..., 4:])
+    assert float(loss.score(parts)) == pytest.approx(float(loss.score(loss.measure(X))))
     x = X[..., :3, :4].clone().requires_grad_()
     if measure != "relative":  # whose divisor is held constant
-        assert torch.autograd.gradcheck(lambda x: loss.score(form.measure(x)), x)
+        assert torch.autograd.gradcheck(lambda x: loss.score(loss.measure(x)), x)
 
 
 def test_norms_by_their_formulas() -> None:
     for norm, divide in (("elements", 6.0), ("raw", 0.0), ("raw-squared", 0.0)):
-        form = MomentForm("gram", "sum", norm)
-        means = form.measure(STYLE)
-        target = means.sums if norm.startswith("raw") else means.means()
+        loss = against("gram", STYLE, style_error="sum", gram_norm=norm)
         sums = [x.flatten(2)[0] @ x.flatten(2)[0].T for x in (X, STYLE)]
         d = (sums[0] / 77 - sums[1] / 72) / divide if divide else (sums[0] - sums[1]) / (6 * 77) ** (1 + (norm == "raw-squared"))
-        assert float(form.loss(target).score(form.measure(X))) == pytest.approx(float(d.square().sum()))
+        assert float(loss.score(loss.measure(X))) == pytest.approx(float(d.square().sum()))
 
 
 def test_weights_count_cells() -> None:
@@ -71,24 +78,23 @@ def test_weights_count_cells() -> None:
     weights = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64).repeat(26)[:77]
     picked = X.flatten(2)[..., torch.arange(77).repeat_interleave(weights.long())][..., None]
     for kind in ("gram", "mean-std"):
-        form = MomentForm(kind, "mean")
-        loss = form.loss(form.measure(STYLE).means())
-        assert float(loss.score(form.measure(X, None, weights))) == pytest.approx(float(loss.score(form.measure(picked))))
+        loss = against(kind, STYLE, style_error="mean")
+        assert float(loss.score(loss.statistic(X, None, weights))) == pytest.approx(float(loss.score(loss.measure(picked))))
 
 
 def test_weighted_histograms_count_cells() -> None:
     weights = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64).repeat(26)[:77]
     picked = X.flatten(2)[..., torch.arange(77).repeat_interleave(weights.long())][..., None]
-    spread = HistogramLoss.spread(moments(STYLE, None, squares=True).means())
-    found, expected = histogram(X, None, *spread, weights).means(), histogram(picked, None, *spread).means()
+    low, high = spread(moments(STYLE, second="diagonal").means())
+    found, expected = histogram(X, None, weights, low, high).means(), histogram(picked, None, None, low, high).means()
     assert torch.allclose(found["counts"], expected["counts"], rtol=1e-12)
 
 
 def test_cumulative_histograms() -> None:
-    low, high = HistogramLoss.spread(moments(STYLE, None, squares=True).means())
-    counts = histogram(STYLE, None, low, high)
+    low, high = spread(moments(STYLE, second="diagonal").means())
+    counts = histogram(STYLE, None, None, low, high)
     assert counts.sums["counts"].sum(1).tolist() == pytest.approx([72.0] * 6)
-    loss = HistogramLoss(counts.means(), low, high)
+    loss = HistogramLoss(resolved(), counts.means(), low, high)
     assert float(loss.score(loss.measure(STYLE))) == 0
     shuffled = STYLE.flatten(2)[..., torch.randperm(72, generator=torch.Generator().manual_seed(0))].reshape(STYLE.shape)
     assert float(loss.score(loss.measure(shuffled))) < 1e-20
@@ -108,22 +114,10 @@ def test_cumulative_histograms() -> None:
 
 def test_relative_error_has_a_constant_divisor() -> None:
     d = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
-    found = error("relative", d.square().sum(), d.abs().sum(), 2)
+    found = ERRORS["relative"](d.square().sum(), d.abs().sum(), 2)
     assert float(found.detach()) == pytest.approx(10 / 4)
     assert torch.autograd.grad(found, d)[0].tolist() == pytest.approx([2 / 4, -6 / 4])
-    assert float(error("relative", torch.zeros(()), torch.zeros(()), 2)) == 0
-
-
-def test_inner_total_variation_has_neural_styles_gradient() -> None:
-    x = picture(1, 5, 6).requires_grad_()
-    loss = InnerTVLoss(256.0)
-    (found,) = torch.autograd.grad(loss.score(loss.measure(x)), x)
-    right, down = ((x[..., :-1, :-1] - other).detach() for other in (x[..., :-1, 1:], x[..., 1:, :-1]))
-    expected = torch.zeros_like(x)
-    expected[..., :-1, :-1] += right + down
-    expected[..., :-1, 1:] -= right
-    expected[..., 1:, :-1] -= down
-    assert torch.allclose(found, 256**2 * expected)
+    assert float(ERRORS["relative"](torch.zeros(()), torch.zeros(()), 2)) == 0
 
 
 SMALL_TILES = Limits(False, (60 * 70, 24 * 24), (0, 0))
@@ -143,7 +137,7 @@ def test_tiles_give_the_same_loss_and_gradient(about: dict[str, object], make_ne
 
 
 def run(network: Network, **about: object) -> list[float]:
-    settings = Settings(min_scale=32, end_scale="32", initial_iterations=3, **about)  # type: ignore[arg-type]
+    settings = resolved(min_scale=32, end_scale="32", initial_iterations=3, **about)  # type: ignore[arg-type]
     return [float(it.loss) for it in stylize(picture(1, 30, 32), [picture(2, 60, 70)], settings, networks=[network])]
 
 
@@ -154,29 +148,29 @@ def test_one_style_at_several_scales_is_the_average_of_its_statistics(make_netwo
     both = run(network, style_scale=(1.0, 2.0), style_weights=(1, 0))
     assert both == pytest.approx(run(network))
     assert run(network, style_scale=(1.0, 2.0)) != pytest.approx(both)
-    assert Settings(style_scale=(0.5, 2.0)).expanded(2) == ((0, 0.5), (1, 2.0))
+    assert resolved(style_scale=(0.5, 2.0)).expanded(2) == ((0, 0.5), (1, 2.0))
     with pytest.raises(SettingsError, match="--style-scale has 2 values for 3 style pictures"):
-        Settings(style_scale=(0.5, 2.0)).expanded(3)
+        resolved(style_scale=(0.5, 2.0)).expanded(3)
 
 
 def test_the_styles_to_start_from() -> None:
     content, a, b = picture(1, 60, 64), picture(2, 30, 40), picture(3, 33, 21)
     start = partial(first_picture, content, [a, b], (60, 64))
-    both = start(Settings(init="style", style_weights=(3, 1)))
+    both = start(resolved(init="style", style_weights=(3, 1)))
     expected = 0.75 * resize(a, (60, 64), antialias=True) + 0.25 * resize(b, (60, 64), antialias=True)
     assert torch.allclose(both, expected.clamp(0, 1), atol=1e-9)
-    mixed = start(Settings(init="style", style_weights=(3, 1), init_blend=0.95))
+    mixed = start(resolved(init="style", style_weights=(3, 1), init_blend=0.95))
     assert torch.allclose(mixed, (0.05 * expected + 0.95 * content).clamp(0, 1), atol=1e-9)
 
 
 def test_noise_to_start_from() -> None:
     content = picture(1, 60, 64)
-    white, pink = (first_picture(content, [], (60, 64), Settings(init="noise", noise=kind, noise_deviation=0.1))
+    white, pink = (first_picture(content, [], (60, 64), resolved(init="noise", noise=kind, noise_deviation=0.1))
         for kind in ("white", "pink"))  # fmt: skip
     for noise in (white, pink):
         assert float(noise.mean()) == pytest.approx(0.5, abs=0.01) and float(noise.std()) == pytest.approx(0.1, rel=0.05)
     assert float((pink[..., 1:] - pink[..., :-1]).std()) < 0.6 * float((white[..., 1:] - white[..., :-1]).std())
-    mixed = first_picture(content, [], (60, 64), Settings(init="noise", init_blend=1.0))
+    mixed = first_picture(content, [], (60, 64), resolved(init="noise", init_blend=1.0))
     assert torch.allclose(mixed, content)
 
 

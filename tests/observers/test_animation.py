@@ -1,12 +1,10 @@
-"""Animations: what is kept of a run, how it is paced, and the files."""
+"""Animations: what is kept of a run, at what pace, and how the observer follows a run."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,64 +12,38 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from support.growth import SIZE, iterate, painted, seen, uneven
 from support.movies import opened
+from support.runs import Asked, progress, result, run_info
 from support.tiny import picture
 
-from style_transfer.compute.distributed import LOCAL
-from style_transfer.errors import OutputError, SettingsError
-from style_transfer.observers import animation, movie
-from style_transfer.observers.animation import Animation, Kept, Pace, Spool, between, change, counts, timeline
-from style_transfer.observers.frames import Shot, fitted, reduced
-
-SIZE = 48, 64
-COARSE = [picture(seed, 3, 4, torch.float32) for seed in range(3)]
-CORNERS = [
-    torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0).numpy() for coarse in COARSE
-]
-"""Smooth pictures, which files with losses hardly change."""
+from style_transfer import pictures as images
+from style_transfer.errors import NumericError, OutputError, SettingsError
+from style_transfer.files import Task
+from style_transfer.geometry.scales import Stage
+from style_transfer.observers.animation import Animation, AnimationOptions, movie, pacing, recorder, spool
+from style_transfer.observers.animation.frames import Snapshot, displayed, fitted, reduced
+from style_transfer.observers.animation.pacing import Pacer, Shot, blended, evenly, split_counts, timeline
+from style_transfer.observers.animation.spool import START, Frame, Spool, change
+from style_transfer.registry import OBSERVERS
 
 
-def painted(share: float) -> np.ndarray:
-    """Return a picture on a way with a bend: from the first corner over the second to the third, float32 (H, W, 3)."""
-    leg, part = divmod(min(share, 1 - 1e-9) * 2, 1)
-    a, b = CORNERS[int(leg)], CORNERS[int(leg) + 1]
-    return (a + (b - a) * np.float32(part)).astype(np.float32)
-
-
-def seen(share: float) -> np.ndarray:
-    return np.rint(255 * painted(share)).astype(np.uint8)
-
-
-def iterate(step: int, steps: int, share: float, index: int = 0, scales: int = 1, seconds: float | None = None) -> Any:
-    """Return what an animation looks at of an iterate whose picture is `share` of its way."""
-    tensor = torch.from_numpy(painted(share)).permute(2, 0, 1)[None]
-    ends = step == steps
-    return SimpleNamespace(
-        index=index, step=step, steps=steps, ends_scale=ends, ends_run=ends and index == scales - 1, group=LOCAL, cover=None,
-        seconds=float(step) if seconds is None else seconds, average=SimpleNamespace(value=lambda: tensor.clone()),
-    )  # fmt: skip
-
-
-def uneven(step: int, steps: int) -> float:
-    """Return how far a run has come that does most of its work at first, as real ones do."""
-    return 1 - (1 - step / steps) ** 6
-
-
-def moving(frames: list[tuple[np.ndarray, int]]) -> list[np.ndarray]:
-    return [pixels for pixels, times in frames for _ in range(times)]
+def shown_frames(kept: list[Frame], seconds: float, rate: float) -> list[np.ndarray]:
+    """Return the picture of each frame period."""
+    shots = timeline([frame.position for frame in kept], seconds, rate)
+    return [pixels for pixels, shot in zip(blended(kept, shots), shots, strict=True) for _ in range(shot.times)]
 
 
 # pacing
 
 
 def test_shown_frames_are_evenly_apart_in_change_though_the_run_is_not() -> None:
-    spool = Spool(limit=60)
+    kept = Spool(max_frames=60)
     steps = 900
     for step in range(steps + 1):
-        spool.add((0, step), seen(uneven(step, steps)), always=step == steps)
-    shown = moving(list(between(spool.kept, 4.0, 25)))
-    first, grows, last = counts(4.0, 25)
+        kept.add((0, step), seen(uneven(step, steps)), always=step == steps)
+    shown = shown_frames(kept.frames, 4.0, 25)
+    first, grows, last = split_counts(4.0, 25)
     assert (len(shown), first + grows + last) == (100, 100)
     apart = [change(a, b) for a, b in itertools.pairwise(shown[first - 1 : -last])]
     assert len(apart) == grows
@@ -82,107 +54,107 @@ def test_shown_frames_are_evenly_apart_in_change_though_the_run_is_not() -> None
     assert change(shown[0], seen(0)) < 0.01 and change(shown[-1], seen(1)) < 0.01
 
 
-def test_timeline_blends_between_pictures_and_reaches_both_ends() -> None:
-    assert timeline([0.0, 1.0, 4.0], 5) == [(0, 0.0), (1, 0.0), (1, pytest.approx(1 / 3)), (1, pytest.approx(2 / 3)), (2, 0.0)]
-    assert timeline([0.0], 3) == [(0, 0.0)] * 3
-    assert timeline([0.0, 0.0], 2) == [(1, 0.0)] * 2
-    assert timeline([0.0, 0.5], 1) == [(1, 0.0)]
+def test_even_frames_are_blended_and_reach_both_ends() -> None:
+    assert evenly([0.0, 1.0, 4.0], 5) == [(0, 0.0), (1, 0.0), (1, pytest.approx(1 / 3)), (1, pytest.approx(2 / 3)), (2, 0.0)]
+    assert evenly([0.0], 3) == [(0, 0.0)] * 3
+    assert evenly([0.0, 0.0], 2) == [(1, 0.0)] * 2
+    assert evenly([0.0, 0.5], 1) == [(1, 0.0)]
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(10, 30), (0.2, 10), (60, 23.976), (1, 1)])
 def test_frames_add_up_to_the_length_and_the_last_picture_stays_longest(seconds: float, rate: float) -> None:
-    first, grows, last = counts(seconds, rate)
+    first, grows, last = split_counts(seconds, rate)
     assert first + grows + last == max(1, round(seconds * rate))
     assert grows >= 1 and first <= last <= round(2 * rate)
+    assert sum(shot.times for shot in timeline([0.0, 0.3, 1.0], seconds, rate)) == max(1, round(seconds * rate))
 
 
 def test_an_animation_of_one_picture_stands_still() -> None:
-    spool = Spool()
-    spool.add((0, 1), seen(0))
-    ((frame, times),) = between(spool.kept, 2, 10)
-    assert times == 20 and change(frame, seen(0)) < 0.01
+    assert timeline([0.0], 2, 10) == [Shot(0, 0.0, 20)]
 
 
-def looks(pace: Pace, steps: int, *, spent: float = 0.0, index: int = 0, fineness: float = 0.01) -> list[int]:
+def captures(pacer: Pacer, steps: int, *, spent: float = 0.0, index: int = 0, threshold: float = 0.01) -> list[int]:
     found, before = [], 0
     for step in range(1, steps + 1):
-        if pace.due(index, step, last=step == steps):
+        if pacer.due(index, step, last=step == steps):
             found.append(step)
-            pace.seen(index, step - before, 2 * (uneven(step, steps) - uneven(before, steps)))
+            pacer.measured(index, step - before, 2 * (uneven(step, steps) - uneven(before, steps)))
             before = step
-            pace.looked(steps, float(step), spent, fineness)
+            pacer.captured(steps, float(step), spent, threshold)
     return found
 
 
-def test_looks_are_close_while_much_changes_and_never_far_apart() -> None:
-    pace = Pace()
-    found = looks(pace, 1000)
+def test_captures_are_close_while_much_changes_and_never_far_apart() -> None:
+    pacer = Pacer()
+    found = captures(pacer, 1000)
     apart = [b - a for a, b in itertools.pairwise(found)]
     assert (found[0], found[-1]) == (1, 1000)
     assert max(apart[:10]) <= 4 and max(apart) <= 125
     assert sum(apart[-5:]) > 4 * sum(apart[:5])
     moved = [2 * (uneven(b, 1000) - uneven(a, 1000)) for a, b in itertools.pairwise(found)]
     assert max(moved) < 0.03
-    assert looks(pace, 10, index=1)[:3] == [1, 2, 3]  # a new scale begins with close looks again
+    assert captures(pacer, 10, index=1)[:3] == [1, 2, 3]  # a new scale begins with close captures again
 
 
-def test_looks_that_are_dear_are_rare() -> None:
+def test_captures_that_take_long_are_rare() -> None:
     spent = 3.0
-    found = looks(Pace(), 1000, spent=spent)
+    found = captures(Pacer(), 1000, spent=spent)
     assert found[-1] == 1000
-    assert spent * len(found) < animation.CREDIT + 1000 * animation.SHARE + 2 * spent
-    assert len(looks(Pace(), 1000)) > 3 * len(found)
+    assert spent * len(found) < pacing.TIME_ALLOWANCE + 1000 * pacing.TIME_SHARE + 2 * spent
+    assert len(captures(Pacer(), 1000)) > 3 * len(found)
 
 
-def test_a_run_that_goes_back_is_looked_at_again() -> None:
-    pace = Pace()
-    looks(pace, 100)
-    assert pace.due(0, 3, last=False)
+def test_a_run_that_returns_to_an_earlier_step_is_captured_again() -> None:
+    pacer = Pacer()
+    captures(pacer, 100)
+    assert pacer.due(0, 3, last=False)
 
 
 # what is kept
 
 
 def test_the_spool_is_bounded_and_keeps_both_ends() -> None:
-    spool = Spool(limit=20, most_bytes=10**9)
+    kept = Spool(max_frames=20, max_bytes=10**9)
     for step in range(400):
-        spool.add((0, step), seen(uneven(step, 400)))
-    spool.add((0, 400), seen(1.0), always=True)
-    assert len(spool.kept) <= 20
-    assert (spool.kept[0].at, spool.kept[-1].at) == ((0, 0), (0, 400))
-    assert [kept.at for kept in spool.kept] == sorted(kept.at for kept in spool.kept)
-    gaps = [b.position - a.position for a, b in itertools.pairwise(spool.kept)]
+        kept.add((0, step), seen(uneven(step, 400)))
+    kept.add((0, 400), seen(1.0), always=True)
+    assert len(kept.frames) <= 20
+    assert (kept.frames[0].place, kept.frames[-1].place) == ((0, 0), (0, 400))
+    assert [frame.place for frame in kept.frames] == sorted(frame.place for frame in kept.frames)
+    gaps = [b.position - a.position for a, b in itertools.pairwise(kept.frames)]
     assert max(gaps) < 6 * sum(gaps) / len(gaps)
-    few = Spool(limit=1000, most_bytes=8 * len(spool.kept[0].data))
+    few = Spool(max_frames=1000, max_bytes=8 * len(kept.frames[0].data))
     for step in range(200):
         few.add((0, step), seen(step / 200))
-    assert 2 < len(few.kept) < 12 and few.bytes == sum(len(kept.data) for kept in few.kept) <= few.most_bytes
+    assert 2 < len(few.frames) < 12 and few.bytes == sum(len(frame.data) for frame in few.frames) <= few.max_bytes
 
 
-def test_what_adds_least_goes_first() -> None:
-    spool = Spool(limit=4)
+def test_the_frame_between_the_closest_neighbours_is_removed_first() -> None:
+    kept = Spool(max_frames=4)
     for step, share in enumerate((0.0, 0.3, 0.34, 0.6, 1.0)):
-        spool.add((0, step), seen(share), always=True)
-    assert [kept.at[1] for kept in spool.kept] == [0, 1, 3, 4]
+        kept.add((0, step), seen(share), always=True)
+    assert [frame.place[1] for frame in kept.frames] == [0, 1, 3, 4]
 
 
-def test_what_hardly_differs_is_not_kept_unless_it_must_be() -> None:
-    spool = Spool()
-    spool.add((0, 1), seen(0.2))
-    assert 0 < spool.add((0, 2), seen(0.2003)) < animation.LEAST and len(spool.kept) == 1
-    spool.add((0, 3), seen(0.2003), always=True)
-    assert len(spool.kept) == 2
-    assert spool.add((0, 4), seen(0.2003), always=True) == 0 and len(spool.kept) == 2
+def test_frames_that_hardly_differ_are_only_kept_on_request() -> None:
+    kept = Spool()
+    kept.add((0, 1), seen(0.2))
+    assert 0 < kept.add((0, 2), seen(0.2003)) < spool.MIN_CHANGE and len(kept.frames) == 1
+    kept.add((0, 3), seen(0.2003), always=True)
+    assert len(kept.frames) == 2
+    assert kept.add((0, 4), seen(0.2003), always=True) == 0 and len(kept.frames) == 2
 
 
-def test_pictures_of_steps_that_are_taken_back_go() -> None:
-    spool = Spool()
+def test_frames_of_steps_that_are_repeated_are_removed() -> None:
+    kept = Spool()
     for step in range(5):
-        spool.add((0, step), seen(step / 5))
-    spool.add((0, 2), seen(0.9))
-    assert [kept.at[1] for kept in spool.kept] == [0, 1, 2]
-    assert spool.bytes == sum(len(kept.data) for kept in spool.kept)
-    assert spool.kept[-1].position == pytest.approx(spool.kept[1].position + change(spool.kept[1].pixels(), seen(0.9)), abs=0.01)
+        kept.add((0, step), seen(step / 5))
+    kept.add((0, 2), seen(0.9))
+    assert [frame.place[1] for frame in kept.frames] == [0, 1, 2]
+    assert kept.bytes == sum(len(frame.data) for frame in kept.frames)
+    assert kept.frames[-1].position == pytest.approx(
+        kept.frames[1].position + change(kept.frames[1].pixels(), seen(0.9)), abs=0.01
+    )
 
 
 # small pictures of a run
@@ -207,34 +179,73 @@ def test_a_reduced_picture_is_the_resized_one() -> None:
     assert grown.shape == (1, 3, 40, 40) and float(grown.min()) >= 0 and float(grown.max()) <= 1
 
 
-def test_what_is_not_painted_shows_the_content() -> None:
+def test_outside_the_masks_the_content_is_shown() -> None:
     taken = iterate(1, 2, 0.0)
     content = torch.full((1, 3, *SIZE), 0.5)
-    taken.cover = SimpleNamespace(laid_on=lambda image: torch.cat([content[..., :32], image[..., 32:]], dim=3))
-    pixels = Shot(taken, SIZE).pixels()
+    taken.blend_mask = SimpleNamespace(composite=lambda image: torch.cat([content[..., :32], image[..., 32:]], dim=3))
+    pixels = Snapshot(taken, SIZE).pixels()
     assert np.allclose(pixels[:, :32], 0.5) and not np.allclose(pixels[:, 32:], 0.5)
 
 
-# the run's side
+def test_transparent_pixels_are_displayed_on_white() -> None:
+    pixels = np.zeros((2, 2, 4), np.float32)
+    pixels[0, :, 3] = (1, 0.5)
+    assert displayed(pixels)[..., 0].tolist() == [[0, 128], [255, 255]]
 
 
-def run(watching: Animation, steps: int = 60, scales: int = 2) -> Any:
-    last = None
-    for index in range(scales):
-        for step in range(1, steps + 1):
-            last = iterate(step, steps, (index + uneven(step, steps)) / scales, index, scales)
-            watching.update(last)
-            watching._queue.join()
-    return last
+def test_kept_frames_are_jpegs() -> None:
+    kept = Spool()
+    kept.add((0, 1), seen(0.5))
+    (frame,) = kept.frames
+    assert frame.data[:3] == b"\xff\xd8\xff" and frame.pixels().shape == (*SIZE, 3)
+
+
+# the observer
+
+
+STAGES = tuple(Stage(64, SIZE, (), 60) for _ in range(2))
+
+
+class Followed:
+    """An animation whose thread is waited for after each step."""
+
+    def __init__(self, path: Path, *, resumed: tuple[int, int] | None = None, quiet: bool = True, **more: Any) -> None:
+        options = {name: more.pop(name) for name in list(more) if name.startswith("animation")}
+        self.reports: list[str] = []
+        command = Asked({"animation": str(path)} | options, quiet=quiet)
+        observer = OBSERVERS["animation"].create(command)
+        assert isinstance(observer, Animation)
+        self.observer = observer
+        self.observer.begin(run_info(stages=STAGES, report=self.reports.append, resumed=resumed, **more))
+        assert self.observer._recorder is not None
+        self.recorder = self.observer._recorder
+
+    def step(self, iterate: Any, paused: float = 0.0) -> None:
+        self.observer.step(progress(iterate, paused=paused))
+        self.recorder._queue.join()
+
+    def run(self, steps: int = 60, scales: int = 2) -> Any:
+        last = None
+        for index in range(scales):
+            for step in range(1, steps + 1):
+                last = iterate(step, steps, (index + uneven(step, steps)) / scales, index, scales)
+                self.step(last)
+        return last
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        return [frame.place for frame in self.recorder.spool.frames]
 
 
 def test_a_run_becomes_an_animation_from_the_content_to_the_last_picture(tmp_path: Path) -> None:
     path = tmp_path / "a.webp"
-    start = torch.full((1, 3, 96, 128), 0.5)
-    watching = Animation(path, SIZE, seconds=3, rate=10, start=start)
-    assert watching.write(run(watching))
-    watching.close()
-    assert not watching._thread.is_alive()
+    followed = Followed(
+        path, start=torch.full((1, 3, 96, 128), 0.5), animation_seconds=3.0, animation_rate=10.0, quiet=False
+    )  # fmt: skip
+    last = followed.run()
+    thread = followed.recorder._thread
+    assert followed.observer.end(result(last)) == {"animation": path}
+    assert not thread.is_alive() and followed.reports == [f"writing {path}"]
     frames = opened(path)
     assert sum(seconds for _, seconds in frames) == pytest.approx(3)
     assert all(frame.shape == (*SIZE, 3) for frame, _ in frames)
@@ -245,113 +256,117 @@ def test_a_run_becomes_an_animation_from_the_content_to_the_last_picture(tmp_pat
 
 
 def test_an_interrupted_run_ends_with_the_picture_it_has(tmp_path: Path) -> None:
-    watching = Animation(tmp_path / "a.gif", SIZE, seconds=2)
+    followed = Followed(tmp_path / "a.gif", animation_seconds=2.0)
     for step in range(1, 40):
-        watching.update(iterate(step, 1000, 0.2 if step < 39 else 0.9))
-    assert watching.write(iterate(39, 1000, 0.9))
-    watching.close()
+        followed.step(iterate(step, 1000, 0.2 if step < 39 else 0.9))
+    assert followed.observer.end(result(iterate(39, 1000, 0.9), status="stopped"))
     assert change(opened(tmp_path / "a.gif")[-1][0], seen(0.9)) < 0.05
 
 
-def test_shown_frames_have_finished_colours_and_white_behind_what_is_transparent(tmp_path: Path) -> None:
+def test_displayed_frames_have_finished_colours(tmp_path: Path) -> None:
     def finish(pixels: np.ndarray) -> np.ndarray:
         alpha = np.zeros((*SIZE, 1), np.float32)
         alpha[:, 32:] = 1
         return np.concatenate([pixels * 0, alpha], axis=2)
 
-    watching = Animation(tmp_path / "a.webp", SIZE, seconds=1, finish=finish)
-    watching.write(run(watching, 3, 1))
-    watching.close()
+    followed = Followed(tmp_path / "a.webp", finish=finish, animation_seconds=1.0)
+    followed.observer.end(result(followed.run(3, 1)))
     frame = opened(tmp_path / "a.webp")[-1][0]
     assert frame[:, :28].min() > 245 and frame[:, 36:].max() < 10
 
 
-def test_the_run_never_waits_for_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_does_not_wait_for_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     add = Spool.add
 
     def slow(self: Spool, *args: Any, **about: Any) -> float:
-        gate.wait(30)
+        assert gate.wait(60)
         return add(self, *args, **about)
 
     monkeypatch.setattr(Spool, "add", slow)
-    watching = Animation(tmp_path / "a.gif", SIZE, seconds=1)
-    began = time.monotonic()
-    for step in range(1, 200):
-        watching.update(iterate(step, 200, step / 200))
-    assert time.monotonic() - began < 10
-    assert watching._queue.qsize() <= animation.WAITING
+    followed = Followed(tmp_path / "a.gif", animation_seconds=1.0)
+    for step in range(1, 200):  # would never end if a step waited: the gate is closed
+        followed.observer.step(progress(iterate(step, 200, step / 200)))
+    assert followed.recorder._queue.qsize() <= recorder.MAX_QUEUED
     gate.set()
-    assert watching.write(iterate(199, 200, 0.99))
-    watching.close()
+    assert followed.observer.end(result(iterate(199, 200, 0.99), status="stopped"))
 
 
-def test_a_device_that_is_full_costs_a_frame_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watching = Animation(tmp_path / "a.gif", SIZE, seconds=1)
+def test_pauses_do_not_count_as_time_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = []
+    monkeypatch.setattr(Pacer, "captured", lambda self, steps, seconds, *_: times.append(seconds))
+    followed = Followed(tmp_path / "a.gif")
+    followed.step(iterate(1, 9, 0.1, seconds=100.0), paused=90.0)
+    assert times == [10.0]
+    followed.observer.close()
+
+
+def test_without_memory_a_frame_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = Followed(tmp_path / "a.gif", animation_seconds=1.0)
+
+    def failing(error: Exception) -> Callable[..., None]:
+        return lambda *_: (_ for _ in ()).throw(error)
+
     with monkeypatch.context() as patched:
-        patched.setattr(animation, "Shot", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
-        watching.update(iterate(1, 9, 0.1))
-        patched.setattr(animation, "Shot", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+        patched.setattr(recorder, "Snapshot", failing(torch.OutOfMemoryError("out of memory")))
+        followed.step(iterate(1, 9, 0.1))
+        patched.setattr(recorder, "Snapshot", failing(RuntimeError("a bug")))
         with pytest.raises(RuntimeError, match="a bug"):
-            watching.update(iterate(2, 9, 0.2))
-    watching.update(iterate(3, 9, 0.3))
-    assert watching.write(iterate(3, 9, 0.3))
-    watching.close()
-    assert {kept.at for kept in watching._spool.kept} == {(0, 3)}
+            followed.step(iterate(2, 9, 0.2))
+    followed.step(iterate(3, 9, 0.3))
+    assert followed.places == [(0, 3)]
+    assert followed.observer.end(result(iterate(3, 9, 0.3), status="stopped"))
 
 
 def test_pictures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
-    watching = Animation(tmp_path / "a.gif", SIZE, seconds=1)
+    followed = Followed(tmp_path / "a.gif")
     bad = iterate(1, 9, 0.1)
     bad.average.value = lambda: torch.full((1, 3, *SIZE), float("nan"))
-    watching.update(bad)
-    assert not watching.write(bad)
-    watching.close()
+    followed.step(bad)
+    assert followed.observer.end(result(bad, status="stopped")) == {}
     assert not (tmp_path / "a.gif").exists()
 
 
-def test_a_bug_in_the_thread_is_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watching = Animation(tmp_path / "a.gif", SIZE, finish=lambda pixels: pixels[:, :, None, None])
-    last = run(watching, 3, 1)
-    with pytest.raises(Exception, match="."):
-        watching.write(last)
-    watching.close()
+def test_a_bug_in_the_thread_is_raised_at_the_end(tmp_path: Path) -> None:
+    followed = Followed(tmp_path / "a.gif", finish=lambda pixels: pixels[:, :, None, None])
+    last = followed.run(3, 1)
+    with pytest.raises(TypeError, match="Cannot handle this data type"):
+        followed.observer.end(result(last))
+    assert not followed.recorder._thread.is_alive()
 
 
-# going on later
+# checkpoints and failures
 
 
-def test_a_run_that_goes_on_has_its_beginning(tmp_path: Path) -> None:
-    store = tmp_path / "a.gif.frames"
-    first = Animation(tmp_path / "a.gif", SIZE, start=torch.zeros(1, 3, *SIZE), store=store, run="x")
+def test_a_resumed_run_continues_with_the_stored_frames(tmp_path: Path) -> None:
+    store, start, checkpoint = tmp_path / "a.gif.frames", torch.zeros(1, 3, *SIZE), tmp_path / "c"
+    first = Followed(tmp_path / "a.gif", start=start, checkpoint=checkpoint)
     for step in range(1, 31):
-        first.update(iterate(step, 60, uneven(step, 60)))
-        first._queue.join()
-    first.store(now=True)
-    first.close()
-    before = [kept.at for kept in first._spool.kept]
-    assert len(before) > 5 and before[0] == animation.START
+        first.step(iterate(step, 60, uneven(step, 60)))
+    first.observer.end(result(iterate(30, 60, uneven(30, 60)), status="stopped"))
+    before = first.places
+    assert len(before) > 5 and before[0] == START and store.exists()
 
-    again = Animation(tmp_path / "a.gif", SIZE, start=torch.zeros(1, 3, *SIZE), store=store, run="x")
-    assert again.resume((0, 20))
-    again._queue.join()
-    assert [kept.at for kept in again._spool.kept] == [at for at in before if at <= (0, 20)]
+    again = Followed(tmp_path / "a.gif", start=start, checkpoint=checkpoint, resumed=(0, 20))
+    assert again.places == [place for place in before if place <= (0, 20)] and not again.reports
     for step in range(21, 61):
-        again.update(iterate(step, 60, uneven(step, 60)))
-        again._queue.join()
-    assert again.write(iterate(60, 60, 1.0))
-    again.forget()
-    again.close()
+        again.step(iterate(step, 60, uneven(step, 60)))
+    assert again.observer.end(result(iterate(60, 60, 1.0)))
     assert not store.exists() and (tmp_path / "a.gif").exists()
+
+    lost = Followed(tmp_path / "a.gif", start=start, checkpoint=checkpoint, resumed=(0, 20))
+    lost.recorder._queue.join()
+    assert lost.places == [START] and "no earlier frames" in lost.reports[0]
+    lost.observer.close()
 
 
 @pytest.mark.parametrize("what", ["another run", "another size", "not a zip", "cut", "no picture", "missing"])
-def test_what_cannot_be_used_of_an_earlier_run_is_left(what: str, tmp_path: Path) -> None:
+def test_stored_frames_that_cannot_be_used_are_ignored(what: str, tmp_path: Path) -> None:
     store = tmp_path / "frames"
-    spool = Spool()
+    kept = Spool()
     for step in range(1, 4):
-        spool.add((0, step), seen(step / 4), always=True)
-    spool.save(store, "x")
+        kept.add((0, step), seen(step / 4), always=True)
+    kept.save(store, "x")
     data = store.read_bytes()
     if what == "not a zip":
         store.write_bytes(b"no")
@@ -362,135 +377,80 @@ def test_what_cannot_be_used_of_an_earlier_run_is_left(what: str, tmp_path: Path
     elif what == "missing":
         store.unlink()
     other = Spool()
-    other.add((-1, 0), seen(0))
+    other.add(START, seen(0))
     size = (10, 10) if what == "another size" else SIZE
     assert not other.load(store, "y" if what == "another run" else "x", size, (0, 9))
-    assert [kept.at for kept in other.kept] == [(-1, 0)]
+    assert [frame.place for frame in other.frames] == [START]
 
 
-def test_storing_waits_until_it_is_cheap(tmp_path: Path) -> None:
-    watching = Animation(tmp_path / "a.gif", SIZE, store=tmp_path / "s", run="x")
-    watching.update(iterate(1, 99, 0.0))
-    watching.store()
-    watching._queue.join()
-    stamp = (tmp_path / "s").stat().st_mtime_ns
-    watching._save_at = time.monotonic() + 100
-    watching.update(iterate(3, 99, 0.5))
-    watching.store()
-    watching._queue.join()
-    assert (tmp_path / "s").stat().st_mtime_ns == stamp
-    watching.store(now=True)
-    assert (tmp_path / "s").stat().st_mtime_ns > stamp
-    watching.close()
+def test_frames_are_stored_at_checkpoints_when_that_takes_little_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    followed = Followed(tmp_path / "a.gif", checkpoint=tmp_path / "c")
+    store = tmp_path / "a.gif.frames"
+    followed.step(iterate(1, 99, 0.0))
+    followed.observer.checkpointed()
+    followed.recorder._queue.join()
+    stored = store.read_bytes()
+    followed.recorder._store_after = float("inf")
+    followed.step(iterate(3, 99, 0.5))
+    followed.observer.checkpointed()
+    followed.recorder._queue.join()
+    assert store.read_bytes() == stored
+    followed.observer.end(result(iterate(3, 99, 0.5), status="stopped"))
+    assert len(store.read_bytes()) > len(stored)
 
 
-# the files
+def test_frames_that_cannot_be_stored_are_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("no space")
+
+    monkeypatch.setattr(Spool, "save", full)
+    followed = Followed(tmp_path / "a.gif", checkpoint=tmp_path / "c")
+    for step in (1, 2):
+        followed.step(iterate(step, 99, 0.5))
+        followed.observer.checkpointed()
+        followed.recorder._queue.join()
+    assert followed.reports == ["style_transfer: note: no space; the run continues without storing the frames of its animation"]
+    followed.observer.close()
 
 
-def clip(count: int = 12) -> list[tuple[np.ndarray, int]]:
-    frames = [(seen(number / (count - 1)), 1) for number in range(count)]
-    return [(frames[0][0], 3), *frames[1:-1], (frames[-1][0], 5)]
+def test_a_run_that_was_complete_before_ends_with_the_picture_in_its_file(tmp_path: Path) -> None:
+    images.save(tmp_path / "o.png", np.concatenate([painted(1), np.ones((*SIZE, 1), np.float32)], axis=2))
+    followed = Followed(
+        tmp_path / "a.gif", start=torch.zeros(1, 3, *SIZE), checkpoint=tmp_path / "c", resumed=(1, 60), animation_seconds=2.0,
+        finish=lambda pixels: pixels * 0,
+    )  # fmt: skip
+    assert followed.observer.end(result(path=tmp_path / "o.png")) == {"animation": tmp_path / "a.gif"}
+    frames = opened(tmp_path / "a.gif")
+    assert change(frames[0][0], np.zeros((*SIZE, 3), np.uint8)) < 0.05 and change(frames[-1][0], seen(1)) < 0.05
 
 
-def save(path: Path, frames: list[tuple[np.ndarray, int]], rate: float = 12.5) -> None:
-    movie.write(path, iter(frames), size=frames[0][0].shape[:2], rate=rate, sample=[frame for frame, _ in frames], about="test 1")
+def test_a_run_that_fails_leaves_the_animation_so_far_and_its_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = Followed(tmp_path / "a.gif", checkpoint=tmp_path / "c")
+    followed.run(5, 1)
+    followed.observer.fail(NumericError("not finite"), None)
+    assert len(opened(tmp_path / "a.gif")) > 3 and (tmp_path / "a.gif.frames").exists()
+    assert not followed.recorder._thread.is_alive()
+
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("a.gif: cannot be written")
+
+    monkeypatch.setattr(movie, "write", full)
+    followed = Followed(tmp_path / "b.gif", checkpoint=tmp_path / "c")
+    last = followed.run(5, 1)
+    with pytest.raises(OutputError, match="cannot be written"):
+        followed.observer.end(result(last))
+    assert not followed.recorder._thread.is_alive()
 
 
-@pytest.mark.parametrize(("suffix", "near"), [(".mp4", 0.03), (".webm", 0.03), (".gif", 0.04), (".webp", 0.03)])
-def test_each_kind_of_file_opens_with_all_frames_and_the_right_length(suffix: str, near: float, tmp_path: Path) -> None:
-    if suffix in movie.CODECS:
-        pytest.importorskip("av")
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(b"old")
-    save(path, clip())
-    found = opened(path)
-    assert sum(seconds for _, seconds in found) == pytest.approx(18 / 12.5, abs=0.011)
-    assert len(found) == (18 if suffix in movie.CODECS else 12)
-    assert change(found[0][0], seen(0)) < near and change(found[-1][0], seen(1)) < near
-    assert {frame.shape for frame, _ in found} == {(*SIZE, 3)}
-    assert [path.name] == [other.name for other in tmp_path.iterdir()]
-
-
-def test_videos_say_which_colours_they_have_and_can_be_played_while_they_load(tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
-    flat = np.full((*SIZE, 3), (200, 60, 30), np.uint8)
-    for suffix in movie.CODECS:
-        path = tmp_path / f"a{suffix}"
-        save(path, [(flat, 10)], 23.976)
-        with av.open(str(path)) as container:
-            video = container.streams.video[0]
-            codec = video.codec_context
-            tags = codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range, codec.pix_fmt
-            assert [int(tag) for tag in tags[:4]] == [1, 13, 1, 1] and tags[4] == "yuv420p"
-            assert float(video.average_rate) == pytest.approx(23.976, rel=1e-4)
-            assert float(container.duration / 1e6) == pytest.approx(10 / 23.976, abs=0.005)
-            (luma, blue, red) = (np.frombuffer(bytes(plane), np.uint8)[0] for plane in next(container.decode(video=0)).planes)
-        r, g, b = flat[0, 0] / 255
-        y = 0.2126 * r + 0.7152 * g + 0.0722 * b  # ITU-R BT.709, section 3
-        assert int(luma) == pytest.approx(16 + 219 * y, abs=1.5)
-        assert int(blue) == pytest.approx(128 + 224 * (b - y) / 1.8556, abs=1.5)
-        assert int(red) == pytest.approx(128 + 224 * (r - y) / 1.5748, abs=1.5)
-    data = (tmp_path / "a.mp4").read_bytes()
-    assert 0 < data.index(b"moov") < data.index(b"mdat")
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
-def test_a_file_is_whole_or_not_there(suffix: str, tmp_path: Path) -> None:
-    if suffix in movie.CODECS:
-        pytest.importorskip("av")
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(b"old")
-
-    def broken() -> Iterator[tuple[np.ndarray, int]]:
-        yield from clip()[:5]
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OutputError, match=r"No space left on device; free some space"):
-        movie.write(path, broken(), size=SIZE, rate=10, sample=[seen(0)], about="")
-    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
-
-
-def test_delays_of_a_gif_are_right_in_the_sum_and_long_ones_are_split(tmp_path: Path) -> None:
-    frames = [(seen(number / 29), 1) for number in range(30)]
-    save(tmp_path / "a.gif", frames, 15)
-    seconds = [seconds for _, seconds in opened(tmp_path / "a.gif")]
-    assert set(seconds) == {0.06, 0.07} and sum(seconds) == pytest.approx(2)
-    save(tmp_path / "b.gif", [(seen(0), 7000), (seen(1), 100)], 10)
-    assert sum(seconds for _, seconds in opened(tmp_path / "b.gif")) == pytest.approx(710)
-
-
-def test_a_gif_repeats_and_is_smaller_where_nothing_moves(tmp_path: Path) -> None:
-    still = [(np.where(np.arange(64)[:, None] < 60, seen(0), seen(number / 9)), 1) for number in range(10)]
-    save(tmp_path / "a.gif", still)
-    save(tmp_path / "b.gif", clip(10))
-    with Image.open(tmp_path / "a.gif") as image:
-        assert image.info["loop"] == 0 and image.n_frames == 10
-    assert (tmp_path / "a.gif").stat().st_size < (tmp_path / "b.gif").stat().st_size / 2
-
-
-def test_without_pyav_videos_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.setattr(movie.importlib.util, "find_spec", lambda name: None)
-    for suffix in (".mp4", ".webm"):
-        with pytest.raises(SettingsError, match=r"needs PyAV.*pip install av.*\.gif or \.webp"):
-            movie.check("--animation", f"a{suffix}")
-    assert movie.check("--animation", "A.GIF") == ".gif"
-
-
-def test_a_pyav_without_encoders_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("av")
-    monkeypatch.setitem(movie.CODECS, ".mp4", {"no-such-codec": {}})
-    with pytest.raises(SettingsError, match="has none of no-such-codec"):
-        movie.check("--animation", "a.mp4")
-
-
-def test_other_endings_get_the_nearest() -> None:
-    with pytest.raises(SettingsError, match=r"must end in .*did you mean '\.mp4'"):
-        movie.check("--animation", "a.mp3")
-
-
-def test_kept_pictures_are_jpegs() -> None:
-    spool = Spool()
-    spool.add((0, 1), seen(0.5))
-    (kept,) = spool.kept
-    assert isinstance(kept, Kept) and kept.data[:3] == b"\xff\xd8\xff" and kept.pixels().shape == (*SIZE, 3)
+def test_the_observer_is_made_from_its_options() -> None:
+    kind = OBSERVERS["animation"]
+    assert kind.create(Asked()) is None
+    made = kind.create(Asked({"animation": "{content}.gif"}))
+    task = Task("c.png", ("s.png",), Path("o.png"))
+    assert list(made.files(task)) == [("--animation", Path("c.gif"))]
+    with pytest.raises(SettingsError, match="at most 50 frames per second"):
+        kind.create(Asked({"animation": "a.gif", "animation_rate": 60.0})).files(task)
+    with pytest.raises(SettingsError, match="--animation-seconds must be at least 0.1"):
+        AnimationOptions(animation_seconds=0.0)

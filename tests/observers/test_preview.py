@@ -1,4 +1,4 @@
-"""Pictures in the terminal: what each protocol's sequences say, who gets them, and that they leave the bar alone."""
+"""Pictures in the terminal: the control sequences, the terminals that get them, and their place above the progress bar."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.runs import Asked, progress, result, run_info
 from support.terminals import decode_kitty
 from support.tiny import picture
 
 from style_transfer.compute.distributed import LOCAL
 from style_transfer.geometry.scales import Stage
-from style_transfer.observers import preview
 from style_transfer.observers.console import Bar
-from style_transfer.observers.preview import Preview, iterm2, kitty, protocol, sixel
+from style_transfer.observers.preview import Preview, drawing
+from style_transfer.observers.preview.drawing import iterm2, kitty
+from style_transfer.observers.preview.observer import MULTIPLEXERS, PROTOCOLS, detect_protocol
+from style_transfer.registry import OBSERVERS
 
 SIZE = 50, 70
 STAGES = tuple(Stage(s, (s, s), (), 4) for s in (40, 60))
@@ -38,47 +41,12 @@ def iterate(step: int = 1, index: int = 0, value: float = 0.5) -> Any:
     stage = STAGES[index]
     return SimpleNamespace(
         index=index, stages=STAGES, step=step, steps=stage.steps, size=stage.size, scale=stage.scale, seconds=1.0, memory=1,
-        loss=torch.tensor(1.0), parts={}, done=step, ends_scale=step == stage.steps, ends_run=False, group=LOCAL, cover=None,
+        loss=torch.tensor(1.0), parts={}, done=step, ends_scale=step == stage.steps, ends_run=False, group=LOCAL, blend_mask=None,
         average=SimpleNamespace(value=lambda: torch.full((1, 3, *stage.size), value)),
     )  # fmt: skip
 
 
-# sequences, decoded back to the picture
-
-
-def decode_sixel(text: str) -> np.ndarray:
-    """Return the pixels of a picture in sixels, after DEC STD 070."""
-    body = re.fullmatch(r"\x1bP0;1;0q(.*)\x1b\\", text, re.DOTALL)
-    assert body is not None
-    colours: dict[int, tuple[int, int, int]] = {}
-    image: np.ndarray | None = None
-    x = y = colour = 0
-    place = 0
-    for token in re.finditer(
-        r'"(\d+);(\d+);(\d+);(\d+)|#(\d+);2;(\d+);(\d+);(\d+)|#(\d+)|!(\d+)([?-~])|([?-~])|(\$)|(-)', body[1]
-    ):
-        assert token.start() == place, body[1][place : place + 20]
-        place = token.end()
-        if token[3]:
-            image = np.full((int(token[4]), int(token[3]), 3), -1)
-        elif token[5]:
-            colours[int(token[5])] = tuple(int(token[n]) for n in (6, 7, 8))  # type: ignore[assignment]
-        elif token[9]:
-            colour = int(token[9])
-        elif token[13]:
-            x = 0
-        elif token[14]:
-            x, y = 0, y + 6
-        else:
-            count, character = (int(token[10]), token[11]) if token[10] else (1, token[12])
-            assert image is not None
-            for bit in range(6):
-                if (ord(character) - 63) >> bit & 1:
-                    assert y + bit < image.shape[0] and x + count <= image.shape[1]
-                    image[y + bit, x : x + count] = np.rint(255 * np.array(colours[colour]) / 100)
-            x += count
-    assert image is not None and place == len(body[1]) and (image >= 0).all()
-    return image
+# control sequences, decoded to the picture
 
 
 def test_kitty_gets_a_png_in_chunks() -> None:
@@ -98,23 +66,7 @@ def test_iterm2_gets_a_file_with_its_size() -> None:
     assert (keys["inline"], int(keys["size"]), keys["width"], keys["height"]) == ("1", len(data), "14", "5")
 
 
-@pytest.mark.parametrize("size", [(50, 70), (48, 1), (7, 300), (1, 5)])
-def test_sixels_are_the_picture_in_few_colours(size: tuple[int, int]) -> None:
-    image = pixels(size=size)
-    text = sixel(image)
-    found = decode_sixel(text)
-    assert found.shape == image.shape
-    assert np.abs(found - image).mean() < 12
-    assert len(text) < 4 * image.size + 3000
-
-
-def test_sixels_of_few_colours_are_exact_to_a_percent() -> None:
-    image = np.zeros((13, 40, 3), np.uint8)
-    image[:, 10:20], image[:, 20:], image[5] = (255, 0, 0), (0, 128, 255), (9, 200, 30)
-    assert np.abs(decode_sixel(sixel(image)) - image).max() <= 2
-
-
-# who gets which
+# which terminal gets which
 
 
 @pytest.mark.parametrize(
@@ -128,8 +80,7 @@ def test_sixels_of_few_colours_are_exact_to_a_percent() -> None:
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, "iterm2"),
         ({"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}, "iterm2"),
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}, "iterm2"),
-        ({"TERM": "foot"}, "sixel"),
-        ({"TERM": "mlterm-256color"}, "sixel"),
+        ({"TERM": "foot"}, None),
         ({"TERM": "xterm-256color"}, None),
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, None),
         ({"TERM": "dumb", "KITTY_WINDOW_ID": "3"}, None),
@@ -142,14 +93,14 @@ def test_sixels_of_few_colours_are_exact_to_a_percent() -> None:
     ],
 )
 def test_terminals_are_known_by_their_environment(environment: dict[str, str], expected: str | None) -> None:
-    assert protocol(environment) == expected
+    assert detect_protocol(environment) == expected
 
 
-# beside the bar
+# above the bar
 
 
 class Screen:
-    """What a terminal shows: rows of text, and at which row pictures were drawn. Knows what bar and preview write, no more."""
+    """A terminal: its rows of text, and the rows at which pictures were drawn. Knows the sequences of bar and preview alone."""
 
     def __init__(self) -> None:
         self.rows = [""]
@@ -158,7 +109,7 @@ class Screen:
         self.pictures: list[int] = []
 
     def feed(self, text: str) -> None:
-        pattern = r"(\x1b_G.*?\x1b\\|\x1b\]1337.*?\x07|\x1bP.*?\x1b\\)|\x1b\[(\d*)([A-Z])|\x1b([78])|(\r)|(\n)|([^\x1b])"
+        pattern = r"(\x1b_G.*?\x1b\\|\x1b\]1337.*?\x07)|\x1b\[(\d*)([A-Z])|\x1b([78])|(\r)|(\n)|([^\x1b])"
         place = 0
         for token in re.finditer(pattern, text, re.DOTALL):
             assert token.start() == place, repr(text[place : place + 30])
@@ -192,23 +143,30 @@ class Screen:
 
 @pytest.fixture
 def window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preview, "window", lambda stream: ((30, 80), (20, 10)))
+    monkeypatch.setattr(drawing, "window", lambda stream: ((30, 80), (20, 10)))
 
 
-@pytest.mark.parametrize("kind", preview.PROTOCOLS)
-def test_the_bar_stays_whole_and_the_picture_in_its_place_above(kind: str, window: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def started(stream: io.StringIO, protocol: str = "kitty", **about: Any) -> tuple[Bar, Preview]:
+    """Return a console and a preview that follow a run."""
+    bar, preview = Bar(stream), Preview(protocol)
+    run = run_info(stages=STAGES, console=bar, **about)
+    bar.begin(run)
+    preview.begin(run)
+    return bar, preview
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_pictures_stay_in_their_place_above_the_bar(protocol: str, window: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bar, "INTERVAL", 0)
     stream = Terminal()
-    bar = Bar(100, stream)
-    shows = Preview(bar, kind)
-    for step in (1, 4):
-        bar.update(iterate(step), 61)
-        shows.update(iterate(step, value=step / 5))
-    bar.say("a note")
-    bar.update(iterate(1, 1), 61)
-    shows.update(iterate(1, 1))
-    shows.show(iterate(2, 1))
-    bar.close()
+    bar, preview = started(stream, protocol)
+    for observer in (bar, preview) * 2:
+        observer.step(progress(iterate(1 if observer is bar else 4), 61))
+    bar.message("a note")
+    for observer in (bar, preview):
+        observer.step(progress(iterate(1, 1), 61))
+    preview.saved(progress(iterate(2, 1)), np.zeros((60, 60, 3), np.float32))
+    bar.end(result(iterate(2, 1)))
     screen = Screen()
     screen.feed(stream.getvalue())
     first, again, third, fourth = screen.pictures
@@ -220,15 +178,15 @@ def test_the_bar_stays_whole_and_the_picture_in_its_place_above(kind: str, windo
     assert [row for row, text in enumerate(screen.rows) if "|" in text] == [last]
 
 
-def test_pictures_are_drawn_seldom(window: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_within_a_scale_are_drawn_rarely(window: None, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
-    shows = Preview(Bar(100, stream), "kitty")
+    _, preview = started(stream)
     now = [100.0]
-    monkeypatch.setattr(preview.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(drawing.time, "monotonic", lambda: now[0])
 
     def drawn(step: int) -> bool:
         before = stream.getvalue().count("a=T")
-        shows.update(iterate(step))
+        preview.step(progress(iterate(step)))
         return stream.getvalue().count("a=T") > before
 
     assert drawn(1) and not drawn(2)
@@ -239,51 +197,91 @@ def test_pictures_are_drawn_seldom(window: None, monkeypatch: pytest.MonkeyPatch
     assert drawn(4)  # the end of the scale
 
 
+def last_drawn(stream: io.StringIO) -> np.ndarray:
+    text = stream.getvalue()
+    _, found = decode_kitty(text[text.rindex("\x1b_Ga=T") : text.rindex("\x1b\\") + 2])
+    return found
+
+
 def test_colours_are_finished(window: None) -> None:
     stream = Terminal()
-    Preview(Bar(100, stream), "sixel", finish=lambda found: found * 0 + np.float32([1, 0, 0])).show(iterate())
-    text = stream.getvalue()
-    found = decode_sixel(text[text.index("\x1bP") : text.index("\x1b\\") + 2])
-    assert (found == [255, 0, 0]).all() and found.shape[0] % 6 == 0 and found.shape[0] <= 200
+    _, preview = started(stream, finish=lambda found: found * 0 + np.float32([1, 0, 0]))
+    preview.step(progress(iterate()))
+    found = last_drawn(stream)
+    assert (found == [255, 0, 0]).all() and found.shape[0] == 200
 
 
-def test_a_group_shows_what_was_saved_last(window: None) -> None:
+def test_a_saved_picture_is_shown_unless_its_step_is_shown_already(window: None) -> None:
     stream = Terminal()
-    saved: list[np.ndarray | None] = [None]
-    shows = Preview(Bar(100, stream), "kitty", latest=lambda: saved[0])
-    shows.show(iterate())
+    _, preview = started(stream)
+    white = np.ones((60, 60, 3), np.float32)
+    preview.step(progress(iterate(1, value=0.25)))
+    preview.saved(progress(iterate(1)), white)
+    assert (last_drawn(stream) == 64).all()
+    preview.step(progress(iterate(2)))
+    preview.saved(progress(iterate(2)), white)  # it may be the last of a run that was stopped
+    assert (last_drawn(stream) == 255).all()
+
+
+def test_a_group_shows_saved_pictures_alone(window: None) -> None:
+    stream = Terminal()
+    _, preview = started(stream, group=SimpleNamespace(size=2, rank=0))
+    preview.step(progress(iterate()))
     assert "\x1b_G" not in stream.getvalue()
-    saved[0] = np.full((300, 400, 3), 0.25, np.float32)
-    shows.show(iterate())
-    text = stream.getvalue()
-    _, found = decode_kitty(text[text.index("\x1b_G") : text.rindex("\x1b\\") + 2])
-    assert (found == 64).all()
+    preview.saved(progress(iterate()), np.full((300, 400, 3), 0.25, np.float32))
+    assert (last_drawn(stream) == 64).all()
 
 
 @pytest.mark.parametrize("size", [(8, 80), (30, 12)])
 def test_a_tiny_window_shows_nothing(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
-    monkeypatch.setattr(preview, "window", lambda stream: (size, (20, 10)))
-    Preview(Bar(100, stream), "kitty").show(iterate())
+    monkeypatch.setattr(drawing, "window", lambda stream: (size, (20, 10)))
+    _, preview = started(stream)
+    preview.step(progress(iterate()))
     assert "\x1b_G" not in stream.getvalue()
 
 
 def test_a_stream_that_is_no_terminal_gets_no_picture(window: None) -> None:
     stream = io.StringIO()
-    bar = Bar(100, stream)
+    bar, preview = started(stream)
     bar.draw("\x1b_Gpicture\x1b\\", 5)
-    Preview(bar, "kitty").show(iterate())
+    preview.step(progress(iterate()))
     assert stream.getvalue() == ""
 
 
-def test_the_window_has_a_size_even_where_the_system_tells_none() -> None:
-    (rows, columns), cell = preview.window(Terminal())
-    assert rows >= 1 and columns >= 1 and cell == preview.CELL
+@pytest.mark.parametrize(
+    ("environment", "given", "command", "expected"),
+    [
+        ({"TERM": "xterm-kitty"}, {}, {}, "kitty"),
+        ({"TERM": "xterm-256color"}, {}, {}, None),
+        ({"TERM": "xterm-256color"}, {"preview_protocol": "iterm2"}, {}, "iterm2"),
+        ({"TERM": "xterm-kitty"}, {"preview": False}, {}, None),
+        ({"TERM": "xterm-kitty"}, {}, {"quiet": True}, None),
+        ({"TERM": "xterm-kitty"}, {}, {"json": True}, None),
+        ({"TERM": "xterm-kitty"}, {}, {"rank": 1}, None),
+    ],
+)
+def test_a_preview_needs_a_bar_and_a_terminal_that_can(
+    environment: dict[str, str], given: dict[str, Any], command: dict[str, Any], expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for name in (*MULTIPLEXERS, "TERM", "TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "KONSOLE_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = OBSERVERS["preview"].create(Asked({"preview": True} | given, **command))
+    assert (None if made is None else made.protocol) == expected
 
 
-def test_a_terminal_that_has_gone_is_no_error(window: None) -> None:
+def test_the_window_has_a_size_even_where_the_system_reports_none() -> None:
+    (rows, columns), cell = drawing.window(Terminal())
+    assert rows >= 1 and columns >= 1 and cell == drawing.CELL
+
+
+def test_a_closed_terminal_is_ignored(window: None) -> None:
     stream = Terminal()
-    bar = Bar(100, stream)
-    bar.bar.clear = bar.bar.refresh = lambda: None  # tqdm's own output is not in question
+    bar, _ = started(stream)
+    assert bar._bar is not None
+    bar._bar.clear = bar._bar.refresh = lambda: None  # tqdm's own output is not tested
     stream.write = lambda text: (_ for _ in ()).throw(BrokenPipeError())  # type: ignore[method-assign]
     bar.draw("x", 3)

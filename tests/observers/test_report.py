@@ -1,4 +1,4 @@
-"""The report: one page that loads nothing, says all and can be read by everybody."""
+"""The report: a page that loads nothing, is complete, and is accessible."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ import pytest
 import torch
 from PIL import Image
 from support.report_page import Page
+from support.runs import Asked, progress, result, run_info
+from support.settings import resolved
 
-from style_transfer.observers import report
+from style_transfer.errors import NumericError, SettingsError
+from style_transfer.files import Task
 from style_transfer.observers.history import History
-from style_transfer.observers.report import Report, figure
-from style_transfer.settings.settings import Settings
+from style_transfer.observers.report import Report, ReportOptions, elements
+from style_transfer.observers.report import page as report_page
+from style_transfer.observers.report.page import RunRecord, command
+from style_transfer.registry import OBSERVERS
 
 HOSTILE = '"><script>alert(1)<\\script>\u202egnp.jpg'
 SCALES = ((24, 32, 6), (48, 64, 4))
@@ -29,7 +34,7 @@ SCALES = ((24, 32, 6), (48, 64, 4))
 def recipe(**settings: Any) -> dict[str, Any]:
     return {
         "program": "style_transfer 9.9", "command": "style_transfer /home/somebody/x", "dpi": 72,
-        "settings": Settings(**settings).as_dict(),
+        "settings": resolved(**settings).as_dict(),
         "content": {"name": HOSTILE, "sha256": "0" * 64}, "styles": [{"name": "s.png", "sha256": "1" * 64}],
         "network": {"name": "compact", "weights": "built-in sha256:ab", "note": ""}, "precision": "fp32",
         "devices": ["cpu"], "threads": 2, "versions": {"python": "3.11.0", "torch": "2.15"},
@@ -43,7 +48,7 @@ def iterate(step: int, index: int, seconds: float) -> Any:
     return SimpleNamespace(
         index=index, step=step, steps=steps, size=(height, width), seconds=seconds, memory=(index + 1) * 10**8, tiles=(1,),
         loss=torch.tensor(2 * value), parts={"content relu4_2": torch.tensor(value), "tv <b>": torch.tensor(value / 3)},
-        ends_scale=step == steps,
+        ends_scale=step == steps, ends_run=step == steps and index == len(SCALES) - 1, w=width, h=height,
     )  # fmt: skip
 
 
@@ -55,24 +60,35 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write(
-    place: Path, *, upto: int = 10, status: str = "finished", result: str = "result.png", resumed: int = 0, **more: Any
-) -> Page:
-    history = History(steps=resumed)
+def follow(place: Path, upto: int = 10, resumed: int = 0, paused: float = 0.0, **settings: Any) -> tuple[Report, Any]:
+    """Return a report that has followed some steps of a run, of 1 s each, and the last of them."""
+    report = Report(ReportOptions(report=str(place / "r.html")))
     inputs = [("content", str(place / HOSTILE)), ("style", str(place / "s.png"))]
-    page = Report(place / "r.html", recipe(**more), inputs, history, resumed=resumed, began=float(resumed))
-    done = 0
+    report.begin(run_info(
+        place / "result.png", recipe=recipe(**settings), inputs=inputs, history=History(steps=resumed), seconds=float(resumed),
+        resumed=(1, resumed - 6) if resumed else None,
+    ))  # fmt: skip
+    done, last = 0, None
     for index, (height, width, steps) in enumerate(SCALES):
         for step in range(1, steps + 1):
             done += 1
             if done > upto or done <= resumed:
                 continue
-            now = iterate(step, index, float(done))
-            page.update(now)
-            if now.ends_scale:
-                page.picture(now, np.full((height, width, 3), 0.5, np.float32))
-    page.write(place / result, status)
+            last = iterate(step, index, done + paused)
+            report.step(progress(last, paused=paused))
+            if last.ends_scale:
+                report.saved(progress(last, paused=paused), np.full((height, width, 3), 0.5, np.float32))
+    return report, last
+
+
+def write(place: Path, *, name: str = "result.png", status: str = "finished", **about: Any) -> Page:
+    report, last = follow(place, **about)
+    assert report.end(result(last, place / name, status)) == {"report": place / "r.html"}
     return Page((place / "r.html").read_text("utf-8"))
+
+
+def record(**about: Any) -> RunRecord:
+    return RunRecord(run_info(recipe=recipe(), **about))
 
 
 def test_the_page_loads_nothing_and_its_policy_is_strict(place: Path) -> None:
@@ -112,14 +128,14 @@ def test_pictures_are_whole_bounded_and_described(place: Path) -> None:
         assert (str(opened.width), str(opened.height)) == (image["width"], image["height"])
         assert image["alt"]
         found.append(max(opened.size))
-    assert found == [report.RESULT_SIDE, 64, 64, 32, 64]  # the result, content and style, two scales
+    assert found == [report_page.RESULT_SIDE, 64, 64, 32, 64]  # the result, content and style, two scales
 
 
 def test_transparency_stays() -> None:
     pixels = np.dstack([np.full((900, 1000, 3), 0.5, np.float32), np.tile(np.linspace(0, 1, 1000, dtype=np.float32), (900, 1))])
-    found = figure(pixels, 1600, "a", "b")
-    assert found.uri.startswith("data:image/png") and max(found.width, found.height) == report.CLEAR_SIDE
-    assert figure(pixels[..., :3], 1600, "a", "b").uri.startswith("data:image/jpeg")
+    (found,) = Page(elements.make_figure(pixels, 1600, "a", "b")).all("img")
+    assert found["src"].startswith("data:image/png") and int(found["width"]) == elements.TRANSPARENT_SIDE
+    assert "data:image/jpeg" in elements.make_figure(pixels[..., :3], 1600, "a", "b")
 
 
 def test_every_loss_term_has_a_curve_and_a_row(place: Path) -> None:
@@ -143,17 +159,17 @@ def test_every_loss_term_has_a_curve_and_a_row(place: Path) -> None:
 
 def test_values_that_are_not_finite_or_zero_leave_gaps() -> None:
     rows: list[list[float | None]] = [[1, 1.0], [2, None], [3, 0.0], [4, 0.5], [5, 0.4]]
-    drawn = Page(report._chart(rows, ("loss",), [(5, "64")], 0))
+    drawn = Page(elements.chart(rows, ("loss",), [(5, "64")], 0))
     (path,) = [found["d"] for found in drawn.all("path")]
     assert path.count("M") == 2 and path.count("L") == 1
-    assert "No loss" in report._chart([[1, None]], ("loss",), [(1, "64")], 0)
-    assert Page(report._chart([[1, 2.0]], ("loss",), [(1, "64")], 0)).all("path")
+    assert "No loss was positive" in elements.chart([[1, None]], ("loss",), [(1, "64")], 0)
+    assert Page(elements.chart([[1, 2.0]], ("loss",), [(1, "64")], 0)).all("path")
 
 
 def test_long_runs_have_bounded_curves() -> None:
     rows: list[list[float | None]] = [[step, 1 / step] for step in range(1, 2001)]
-    (path,) = [found["d"] for found in Page(report._chart(rows, ("loss",), [(2000, "64")], 0)).all("path")]
-    assert path.count("L") < report.POINTS + 2 and path.startswith("M0.0 ") and "L1000.0 1000.0" in path
+    (path,) = [found["d"] for found in Page(elements.chart(rows, ("loss",), [(2000, "64")], 0)).all("path")]
+    assert path.count("L") < elements.MAX_POINTS + 2 and path.startswith("M0.0 ") and "L1000.0 1000.0" in path
 
 
 def test_tables_have_heads_and_captions(place: Path) -> None:
@@ -173,7 +189,7 @@ def test_times_and_memory_by_scale(place: Path) -> None:
     assert rows[f"64 {times} 48"] == ["4", "0:04", "1 s", "1", "200 MB"]
 
 
-def test_settings_that_differ_are_told_and_all_are_there(place: Path) -> None:
+def test_settings_that_differ_are_listed_and_all_are_in_a_table_of_their_own(place: Path) -> None:
     page = write(place, network="compact", content_weight=0.123456789, weights="/home/x/w.safetensors", normalize_gradients=True)
     rows = [row for row in page.rows if len(row) == 3 and row[0].startswith("--")]
     assert [row for row in rows if row[0] == "--content-weight"] == [["--content-weight", "0.123457", "0.015"]]
@@ -188,12 +204,11 @@ def test_settings_that_differ_are_told_and_all_are_there(place: Path) -> None:
 
 def test_the_command_names_masks_and_the_proof(place: Path) -> None:
     more = {"style_masks": [{"name": "m.png"}], "proof": {"name": "p.icc"}}
-    made = Report(place / "r.html", recipe() | more, [], History())
-    assert shlex.split(made._command())[3:] == ["--style-mask", "m.png", "--proof", "p.icc"]
+    assert shlex.split(command(recipe() | more))[3:] == ["--style-mask", "m.png", "--proof", "p.icc"]
 
 
 def test_with_defaults_nothing_differs(place: Path) -> None:
-    assert "All settings are the defaults." in write(place).texts
+    assert "All settings have their default values." in write(place).texts
 
 
 def test_hashes_versions_and_device_are_there(place: Path) -> None:
@@ -205,15 +220,15 @@ def test_hashes_versions_and_device_are_there(place: Path) -> None:
     assert (facts["torch"], facts["devices"], facts["program"]) == ("2.15", "cpu", "style_transfer 9.9")
 
 
-def test_a_run_that_was_stopped_says_where(place: Path) -> None:
-    page = write(place, upto=8, status="stopped at 64x48, iteration 2 of 4")
+def test_a_report_of_a_stopped_run_has_its_last_iteration(place: Path) -> None:
+    page = write(place, upto=8, status="stopped")
     assert any(text.startswith("stopped at 64x48, iteration 2 of 4") for text in page.texts)
     rows = {row[0]: row[1:] for row in page.rows if len(row) == 6}
     assert rows["64 \u00d7 48"][0] == "2 of 4"
     assert {row[0]: row[1:] for row in page.rows}["sum"] == ["0.2857", "0.2222"]
 
 
-def test_a_run_that_went_on_says_since_when(place: Path) -> None:
+def test_a_report_of_a_resumed_run_has_the_iteration_it_continued_from(place: Path) -> None:
     page = write(place, resumed=7)
     assert any("after iteration 7" in text for text in page.texts)
     points = re.split("[ML]", page.all("path")[0]["d"])[1:]
@@ -223,20 +238,56 @@ def test_a_run_that_went_on_says_since_when(place: Path) -> None:
     }
 
 
+def test_pauses_are_not_part_of_the_time(place: Path) -> None:
+    page = write(place, paused=1000.0)
+    rows = {row[0]: row[1:] for row in page.rows if len(row) == 6}
+    assert rows["32 \u00d7 24"][1] == "0:06" and "Total: 0:10" in page.texts
+
+
 def test_without_a_result_or_iterations_there_is_a_page(place: Path) -> None:
-    page = write(place, upto=0, status="failed: <no memory>", result="missing.png")
+    page = write(place, upto=0, name="missing.png")
     assert any("cannot be shown" in text for text in page.texts)
-    assert "No iteration was done; there are no curves." in page.texts and any("<no memory>" in text for text in page.texts)
+    assert "No iteration was completed; there are no curves." in page.texts
+
+
+def test_a_run_that_fails_has_a_report_once_there_is_a_picture(place: Path) -> None:
+    report, _ = follow(place, upto=3)
+    report.fail(NumericError("<not finite>"), None)
+    assert not (place / "r.html").exists()
+    report, _ = follow(place, upto=7)
+    report.fail(NumericError("<not finite>"), place / "result.png")
+    page = Page((place / "r.html").read_text("utf-8"))
+    assert any(text.startswith("failed: <not finite>") for text in page.texts) and len(page.all("img")) == 4
+
+
+def test_each_scale_shows_the_last_picture_that_was_saved(place: Path) -> None:
+    report, last = follow(place, upto=8)
+    report.saved(progress(last), np.zeros((48, 64, 4), np.float32))
+    report.end(result(last, place / "result.png", "stopped"))
+    page = Page((place / "r.html").read_text("utf-8"))
+    assert "64 \u00d7 48, iteration 2" in page.texts
+    data = base64.b64decode(page.all("img")[-1]["src"].partition(",")[2])
+    found = np.asarray(Image.open(io.BytesIO(data)))
+    assert found.shape == (48, 64, 4) and found.max() == 0  # it keeps its transparency
 
 
 def test_many_inputs_are_named_and_some_shown(place: Path) -> None:
     inputs = [("style", str(place / "s.png"))] * 40 + [("weights", str(place / "result.png")), ("profile", str(place / "none"))]
-    made = Report(place / "r.html", recipe(), inputs, History())
-    assert len(made._inputs) == report.MOST_INPUTS and len(made._files) == 42
-    assert made._files[-1][2] == "cannot be read"
+    made = record(inputs=inputs)
+    assert len(made.inputs) == report_page.MAX_INPUTS and len(made.files) == 42
+    assert made.files[-1][2] == "cannot be read"
 
 
-def test_the_history_is_told_of_an_iterate_once() -> None:
+def test_a_report_has_the_suffix_html_and_is_written_by_rank_0() -> None:
+    kind = OBSERVERS["report"]
+    task = Task("c.png", ("s.png",), Path("o.png"))
+    assert list(kind.create(Asked({"report": "{output}.html"})).files(task)) == [("--report", Path("o.html"))]
+    with pytest.raises(SettingsError, match=r"--report r.pdf must end in .html"):
+        kind.create(Asked({"report": "r.pdf"})).files(task)
+    assert kind.create(Asked()) is None and kind.create(Asked({"report": "r.html"}, rank=1)) is None
+
+
+def test_the_history_counts_an_iterate_once() -> None:
     history = History(steps=100)
     one = iterate(1, 0, 1.0)
     history.add(one)

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from style_transfer.cli.options import parse
-from style_transfer.networks import layout
+from style_transfer.cli.parser import parse
+from style_transfer.networks import network_spec
 from style_transfer.settings.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +40,10 @@ def test_every_command_can_be_given(gallery: ModuleType) -> None:
         for command in sheet.commands:
             program, *words = shlex.split(command)
             assert program == "style_transfer"
-            _, styles, settings, options = parse(words)
-            assert styles and options.output != "out.png"
-            spec = layout(settings)
+            asked = parse(words)
+            settings, options = asked.settings.resolve(), asked.options
+            assert asked.styles and options.output != "out.png"
+            spec = network_spec(settings)
             spec.check_layers(settings)
             seen.append((settings, options))
     assert {settings.preset for settings, _ in seen} >= set(PRESETS)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.settings import resolved
 from support.tiny import picture, random_state
 
 from style_transfer.evaluation.objective import Objective
 from style_transfer.networks import VGG19
-from style_transfer.networks.graph import Network
-from style_transfer.settings.settings import Settings
+from style_transfer.networks.forward import Network
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "textbook.py"
 SPEC = importlib.util.spec_from_file_location("textbook", PATH)
@@ -30,7 +30,7 @@ def test_the_first_loss_and_its_gradient_agree(pooling: str, loss: str, toleranc
     state = random_state(VGG19, 0)
     content, style, image = (picture(seed, 64, 80, torch.float32) for seed in (1, 2, 3))
     network = Network(VGG19, state, pooling=pooling)
-    ours = Objective([network], content, [style], Settings(style_loss=loss)).evaluate(image)
+    ours = Objective([network], content, [style], resolved(style_loss=loss)).evaluate(image)
     other = image.detach().clone().requires_grad_()
     theirs = textbook.Objective(textbook.VGG(state, pooling), content, style, loss)(other)
     theirs.backward()

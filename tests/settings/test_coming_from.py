@@ -21,16 +21,19 @@ import torch
 from PIL import Image
 from support.formats import write
 from support.profiles import cmyk_profile
-from support.tiny import TINY, picture, random_state, tiny_weights
+from support.tiny import TINY, picture, random_state, replace_network, tiny_weights
 from support.zoo import SMALL
 
-from style_transfer import cli, networks
-from style_transfer.api import to_pixels
-from style_transfer.cli.options import Options, parse
-from style_transfer.networks import layout
-from style_transfer.pictures import images
-from style_transfer.pictures.images import to_pil
-from style_transfer.settings.settings import Settings, options_of
+from style_transfer import cli
+from style_transfer import pictures as images
+from style_transfer.cli.parser import parse
+from style_transfer.engine.initial import first_picture
+from style_transfer.networks import network_spec
+from style_transfer.networks.loading import Weights, load_weights
+from style_transfer.pictures import to_pil
+from style_transfer.pictures.tensors import to_pixels
+from style_transfer.registry import NETWORKS
+from style_transfer.settings import Resolved, Settings, flag_name, options_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from.md"
 
@@ -96,9 +99,10 @@ def test_every_flag_has_a_row(program: str) -> None:
 def test_every_row_can_be_given_as_it_stands(row: tuple[str, str, str]) -> None:
     _, here, result = row
     assert result
-    _, styles, settings, _ = parse(["content.jpg", "style.jpg", *shlex.split(here.strip("`"))])
-    assert "style.jpg" in styles
-    spec = layout(settings)
+    command = parse(["content.jpg", "style.jpg", *shlex.split(here.strip("`"))])
+    assert "style.jpg" in command.styles
+    settings = command.settings.resolve()
+    spec = network_spec(settings)
     spec.check_layers(settings)
     spec.check_split(settings)
 
@@ -126,18 +130,17 @@ def paint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.nda
     """Return a function that runs a command in the folder and returns its picture."""
     monkeypatch.chdir(folder)
     for name, spec in SPECS.items():
-        if name in networks.SPECS:
-            monkeypatch.setitem(networks.SPECS, name, spec)
-    real = networks.fetch
+        if name in NETWORKS:
+            replace_network(name, spec, monkeypatch)
 
-    def fetch(settings: Settings, **about: object) -> networks.Weights:
+    def fetch(settings: Resolved, **about: object) -> Weights:
         if settings.weights is not None:
-            return real(settings)
+            return load_weights(settings)
         name = "vgg19" if settings.network == "auto" else settings.network
         state = tiny_weights() if name == "vgg19" else random_state(SPECS[name], 1)
-        return networks.Weights(layout(settings), {k: v.float() for k, v in state.items()}, "random")
+        return Weights(network_spec(settings), {k: v.float() for k, v in state.items()}, "random")
 
-    monkeypatch.setattr(networks, "fetch", fetch)
+    monkeypatch.setattr("style_transfer.cli.job.load_weights", fetch)
     monkeypatch.setattr("webbrowser.open", lambda *_: True)
 
     def run(words: str, styles: tuple[str, ...] = ("style.png",), output: str = "out.png") -> np.ndarray:
@@ -160,7 +163,7 @@ def shrunk(words: list[str]) -> list[str]:
     return found
 
 
-def changed(settings: Settings, base: Settings) -> list[str]:
+def changed(settings: Resolved, base: Resolved) -> list[str]:
     """Return the names of settings that differ."""
     return [f.name for f in dataclasses.fields(Settings) if getattr(settings, f.name) != getattr(base, f.name)]
 
@@ -169,12 +172,12 @@ def varied(words: list[str]) -> list[str]:
     """Return words with another value for the last flag, which is at its default."""
     at = max(i for i, word in enumerate(words) if word.startswith("-"))
     known = options_of(Settings)
-    name = next(n for n, (_, about) in known.items() if words[at] in (about.short, "--" + n.replace("_", "-")))
-    about = known[name][1]
+    name = next(n for n, about in known.items() if words[at] in (about.short, "--" + n.replace("_", "-")))
+    about = known[name]
     if name in OTHER:
         values = OTHER[name]
-    elif about.words:
-        values = (next(word for word in about.words if word not in (*words[at + 1 :], "auto")),)
+    elif about.choices:
+        values = (next(word for word in about.choices if word not in (*words[at + 1 :], "auto")),)
     else:
         values = tuple(str(3 * float(word) + 1e-3) for word in words[at + 1 :])
     return [*words[: at + 1], *values]
@@ -210,14 +213,14 @@ def test_every_row_has_its_effect(row: tuple[str, str, str], paint: Callable[...
         assert before.shape == after.shape and np.abs(before - after).mean() < (0.03 if ".jpg" in output else 1e-3), names
 
 
-def _settings(preset: list[str], words: list[str]) -> Settings:
+def _settings(preset: list[str], words: list[str]) -> Resolved:
     two = "-sw" in words and words[-2] != "-sw"
-    return parse(["content.jpg", "style.jpg", *["other.jpg"] * two, *preset, *words])[2]
+    return parse(["content.jpg", "style.jpg", *["other.jpg"] * two, *preset, *words]).settings.resolve()
 
 
 def _for_files(flag: str) -> bool:
-    """Say whether a flag is of `Options`, about files and the terminal."""
-    return any(flag in (about.short, "--" + name.replace("_", "-")) for name, (_, about) in options_of(Options).items())
+    """Return whether a flag is about files, messages and the like, and not of `Settings`."""
+    return not any(flag in (about.short, flag_name(name)) for name, about in options_of(Settings).items())
 
 
 def test_no_row_is_left_out() -> None:
@@ -256,9 +259,7 @@ def test_original_colours_are_the_photographs(paint: Callable[..., np.ndarray]) 
 
 
 def test_a_mixed_start_is_nearly_the_photograph(folder: Path) -> None:
-    from style_transfer.engine.initial import first_picture
-
-    settings = Settings(preset="fzliu", init="style", init_blend=0.95)
+    settings = Settings(preset="fzliu", init="style", init_blend=0.95).resolve()
     content, style = picture(1, 30, 40), picture(2, 30, 40)
     assert torch.allclose(first_picture(content, [style], (30, 40), settings), 0.95 * content + 0.05 * style)
 

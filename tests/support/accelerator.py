@@ -1,10 +1,9 @@
-"""An accelerator to test with where there is none: a device "sim" that computes on the CPU but keeps its tensors apart.
+"""A simulated accelerator for machines without one: a device "sim" that computes on the CPU but keeps its tensors apart.
 
-Importing this module makes torch know the device and take it for the machine's accelerator, so it is for processes of its
-own. A tensor on it wraps one on the CPU. An operation on tensors of both raises `RuntimeError`, as an accelerator's does;
-`TRAFFIC` counts what crosses: tensors brought to the device or to the host, and numbers that are waited for. `record` records
-operations as a graph of a GPU does: they are not done, what they make holds nothing until it is played, and nothing may cross
-or be read.
+Importing this module registers the device with torch as the machine's accelerator, so it must be imported in a process of its
+own. A tensor on the device wraps one on the CPU. An operation on tensors of both raises `RuntimeError`, as an accelerator's does;
+`TRAFFIC` counts transfers to the device and to the host, and numbers that the host waits for. `record` captures operations as a
+CUDA graph does: they are not executed, their results hold nothing until the graph is replayed, and no transfer is allowed.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from torch.utils import backend_registration
 from torch.utils._pytree import tree_leaves, tree_map
 
 TRAFFIC: Counter[str] = Counter()
-"""How many tensors went `to device` and `to host`, how often a number was `read`, and how often a recording was `played`."""
+"""The number of tensors transferred `to device` and `to host`, of numbers `read`, and of graphs `replayed`."""
 READS = (
     "_local_scalar_dense", "equal", "nonzero", "masked_select", "_linalg_eigh", "index_fill.int_Tensor", "index_fill_.int_Tensor",
 )  # fmt: skip
 """Operations in which the host waits: for numbers, for a size that depends on them, or for a solver's error code.
 
-Filling at an index with a tensor reads it; the gradient of a trace does so.
+Filling at an index with a tensor reads it, as in the gradient of a trace.
 """
 
 
 class _Module:
-    """What torch asks of a device's module."""
+    """The functions that torch needs in a device's module."""
 
     def is_available(self) -> bool:
         return True
@@ -51,6 +50,10 @@ class _Module:
 
 backend_registration._setup_privateuseone_for_python_backend("sim", backend_module=_Module())
 torch.accelerator.empty_cache = lambda: None  # it keeps no memory of its own
+torch.accelerator.reset_peak_memory_stats = lambda device: None
+torch.accelerator.get_memory_info = lambda device: (8 * 10**9, 16 * 10**9)
+torch.accelerator.memory_allocated = torch.accelerator.memory_reserved = lambda device: 0
+torch.accelerator.max_memory_allocated = lambda device: 0
 
 
 class Simulated(Tensor):
@@ -81,14 +84,14 @@ class Simulated(Tensor):
 
 
 def _host(x: Any) -> Any:
-    """Return what stands on the CPU for an argument."""
+    """Return an argument with tensors and devices replaced by those of the CPU."""
     if isinstance(x, Simulated):
         return x.held
     return torch.device("cpu") if isinstance(x, torch.device) and x.type == "sim" else x
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Run an operation on the CPU, and have its results on the device where they belong there."""
+    """Run an operation on the CPU, and wrap its results if they belong to the device."""
     name = func.overloadpacket.__name__
     tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     here = [x for x in tensors if isinstance(x, Simulated)]
@@ -119,7 +122,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 class Tape:
-    """Operations that are being recorded."""
+    """A graph of operations during and after its capture."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[Any, Any, dict[str, Any], list[tuple[Tensor, int]]]] = []
@@ -127,7 +130,7 @@ class Tape:
         self.made: list[Tensor] = []
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Run an operation on the CPU for the shapes of its results, and remember it, and what it changes."""
+        """Run an operation on the CPU for the shapes of its results, and store it and the tensors that it changes."""
         inputs = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
         given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
         for argument in func._schema.arguments:
@@ -144,16 +147,16 @@ class Tape:
         return found
 
     def end(self) -> None:
-        """Undo all that was done, and spoil what was made."""
+        """Undo all changes, and overwrite all results with NaN."""
         for tensor, before in reversed(self.changed):
-            if tensor.shape == before.shape:  # else it was empty, for a result to be put into
+            if tensor.shape == before.shape:  # else it was an empty output argument
                 tensor.copy_(before)
         for tensor in self.made:
             tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
 
-    def play(self) -> None:
-        """Do all operations again, on the same tensors."""
-        TRAFFIC["played"] += 1
+    def replay(self) -> None:
+        """Execute all operations on the same tensors."""
+        TRAFFIC["replayed"] += 1
         for func, args, kwargs, fresh in self.entries:
             found = tree_leaves(func(*args, **kwargs))
             for tensor, place in fresh:
@@ -164,7 +167,7 @@ _tape: Tape | None = None
 
 
 def record(device: torch.device, work: Any) -> tuple[Any, Any]:
-    """Record work as `devices.Record` has it."""
+    """Capture work; a `capture.Recorder`."""
     global _tape
     _tape = Tape()
     try:
@@ -172,7 +175,7 @@ def record(device: torch.device, work: Any) -> tuple[Any, Any]:
     finally:
         tape, _tape = _tape, None
         tape.end()
-    return tape.play, found
+    return tape.replay, found
 
 
 def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -211,7 +214,7 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
 _ATEN = torch.library.Library("aten", "IMPL")
 _ATEN.impl("empty.memory_format", _empty, "PrivateUse1")
 _ATEN.impl("empty_strided", _empty_strided, "PrivateUse1")
-_ATEN.impl("eye", _eye, "PrivateUse1")  # torch's own resizes an empty tensor, of which a wrapper takes no notice
+_ATEN.impl("eye", _eye, "PrivateUse1")  # torch's own resizes an empty tensor, which a wrapper does not notice
 _ATEN.impl("_copy_from", _copy_from, "PrivateUse1")
 _ALL = torch.library.Library("_", "IMPL")
 _ALL.fallback(lambda func, *args, **kwargs: _run(func, args, kwargs), "PrivateUse1")  # type: ignore[no-untyped-call]

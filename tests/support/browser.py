@@ -1,4 +1,4 @@
-"""A real browser for the tests: headless Chromium, driven over WebDriver (W3C) by the standard library alone."""
+"""A browser for the tests: headless Chromium, controlled over WebDriver (W3C) with the standard library only."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
@@ -21,7 +22,7 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 def chromium() -> tuple[str, str]:
-    """Return the paths of Chromium and its driver; skip the test where they are missing."""
+    """Return the paths of Chromium and its driver; skip the test if they are not installed."""
     found = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
     if found[0] is None or found[1] is None:
         pytest.skip("needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)")
@@ -29,7 +30,7 @@ def chromium() -> tuple[str, str]:
 
 
 class Browser:
-    """One headless window. `mobile` emulates a telephone with a touch screen."""
+    """One headless window. `mobile` emulates a phone with a touch screen."""
 
     def __init__(self, folder: Path, *, size: tuple[int, int] = (1280, 900), mobile: bool = False, dark: bool = False) -> None:
         binary, driver = chromium()
@@ -76,11 +77,11 @@ class Browser:
                 raise RuntimeError(json.load(error)["value"]["message"]) from None
 
     def open(self, url: str) -> None:
-        """Go to an address and wait until it is loaded."""
+        """Open an address and wait until it is loaded."""
         self._call("POST", f"{self.session}/url", {"url": url})
 
     def run(self, script: str, *arguments: object) -> Any:
-        """Run the body of an async JavaScript function and return what it returns."""
+        """Run the body of an async JavaScript function and return its result."""
         script = f"return (async function () {{ {script}\n }}).apply(null, arguments)"
         return self._call("POST", f"{self.session}/execute/sync", {"script": script, "args": list(arguments)})
 
@@ -89,7 +90,7 @@ class Browser:
         return str(self.run("return document.getElementById(arguments[0]).textContent", name))
 
     def click(self, name: str) -> None:
-        """Click the element with an id as a mouse does; it must be visible."""
+        """Click the element with an id, which must be visible."""
         found = self._call("POST", f"{self.session}/element", {"using": "css selector", "value": f"#{name}"})
         self._call("POST", f"{self.session}/element/{found[ELEMENT]}/click", {})
 
@@ -99,11 +100,11 @@ class Browser:
         self._call("POST", f"{self.session}/element/{found[ELEMENT]}/value", {"text": text})
 
     def pointer(self, *steps: dict[str, Any], kind: str = "mouse", name: str = "pointer") -> None:
-        """Do a sequence of W3C pointer actions."""
+        """Perform a sequence of W3C pointer actions."""
         self.pointers({name: list(steps)}, kind)
 
     def pointers(self, sequences: dict[str, list[dict[str, Any]]], kind: str = "mouse") -> None:
-        """Do sequences of pointer actions at once, one for each finger."""
+        """Perform sequences of pointer actions in parallel, one for each finger."""
         actions = [
             {"type": "pointer", "id": name, "parameters": {"pointerType": kind}, "actions": steps}
             for name, steps in sequences.items()
@@ -111,7 +112,7 @@ class Browser:
         self._call("POST", f"{self.session}/actions", {"actions": actions})
 
     def wheel(self, x: int, y: int, delta: int) -> None:
-        """Turn the wheel over a point of the window."""
+        """Turn the mouse wheel over a point of the window."""
         step = {"type": "scroll", "x": x, "y": y, "deltaX": 0, "deltaY": delta, "duration": 0, "origin": "viewport"}
         self._call("POST", f"{self.session}/actions", {"actions": [{"type": "wheel", "id": "wheel", "actions": [step]}]})
 
@@ -120,18 +121,18 @@ class Browser:
         return self._call("POST", f"{self.session}/goog/cdp/execute", {"cmd": command, "params": about})
 
     def until(self, what: str, holds: Callable[[], object], seconds: float = 30) -> Any:
-        """Wait until `holds()` is true and return it; fail, naming `what` was waited for, when it takes too long."""
+        """Return `holds()` once it is true; fail after `seconds`, naming `what` was expected."""
         deadline = time.monotonic() + seconds
         while not (found := holds()):
             if time.monotonic() > deadline:
-                pytest.fail(f"waited {seconds} s for: {what}; the page says: {self.text('phase')}, {self.text('answer')}")
+                pytest.fail(f"waited {seconds} s for: {what}; the page shows: {self.text('phase')}, {self.text('answer')}")
             time.sleep(0.1)
         return found
 
     def complaints(self) -> list[str]:
-        """Return what the console has shown since the last call, warnings and errors.
+        """Return the warnings and errors on the console since the last call.
 
-        A remark on reading the canvas often is about these tests, which do.
+        These tests read the canvas often, and the remark about that is left out.
         """
         entries = self._call("POST", f"{self.session}/se/log", {"type": "browser"})
         messages = [entry["message"] for entry in entries if entry["level"] in ("WARNING", "SEVERE")]
@@ -144,13 +145,11 @@ class Browser:
         return {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
 
     def screenshot(self, path: Path) -> None:
-        """Save what the window shows as PNG."""
+        """Save a screenshot of the window as PNG."""
         path.write_bytes(base64.b64decode(self._call("GET", f"{self.session}/screenshot")))
 
     def kill(self) -> None:
-        """End the browser without letting it say goodbye."""
-        import psutil
-
+        """Kill the browser."""
         for child in psutil.Process(self.process.pid).children(recursive=True):
             child.kill()
 

@@ -1,4 +1,4 @@
-"""Writers of the files that networks' weights come in, Caffe's among them, which nothing else here can write."""
+"""Writers of weight files in every format, with an encoder of Caffe's."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from style_transfer.networks.spec import Conv, NetworkSpec
+from style_transfer.networks import Conv, NetworkSpec
 
 
 def number(value: int) -> bytes:
     """Return a varint."""
-    found = b""
+    encoded = b""
     while value > 0x7F:
-        found += bytes([value & 0x7F | 0x80])
+        encoded += bytes([value & 0x7F | 0x80])
         value >>= 7
-    return found + bytes([value])
+    return encoded + bytes([value])
 
 
 def field(index: int, payload: bytes) -> bytes:
+    """Return a field of a protobuf message that holds bytes."""
     return number(index << 3 | 2) + number(len(payload)) + payload
 
 
 def blob(x: Tensor, old: bool) -> bytes:
+    """Return a blob of Caffe, with the shape as in its first version if `old`."""
     data = field(5, x.numpy().astype("<f4").tobytes())
     if old:
         shape = [1] * (4 - x.dim()) + list(x.shape)
@@ -34,20 +36,21 @@ def blob(x: Tensor, old: bool) -> bytes:
 
 
 def net(spec: NetworkSpec, state: dict[str, Tensor], old: bool) -> bytes:
-    """Return a caffemodel with a classifier and layers that have no weights, as real ones have."""
+    """Return a caffemodel with a classifier and with layers without weights, as in real files."""
     layer_field, name_field, blob_field = (2, 4, 6) if old else (100, 1, 7)
-    found = field(1, b"a net")
+    data = field(1, b"a net")
     for step in spec.steps:
         body = field(name_field, step.name.encode()) + field(3, b"top") + number(5 << 3) + number(4)
         if isinstance(step, Conv):
             for part in ("weight", "bias"):
                 body += field(blob_field, blob(state[f"{step.key}.{part}"], old))
-        found += field(layer_field, body)
+        data += field(layer_field, body)
     classifier = field(name_field, b"fc8") + field(blob_field, blob(torch.zeros(3, 2), old))
-    return found + field(layer_field, classifier)
+    return data + field(layer_field, classifier)
 
 
 def write(path: Path, spec: NetworkSpec, state: dict[str, Tensor], old: bool = False) -> Path:
+    """Write weights in the format of the path's suffix, and return the path."""
     if path.suffix == ".caffemodel":
         path.write_bytes(net(spec, state, old))
     elif path.suffix == ".npz":

@@ -1,4 +1,4 @@
-"""Reading moving pictures back."""
+"""Reading animations back."""
 
 from __future__ import annotations
 
@@ -7,21 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from style_transfer.observers import movie
-
 
 def opened(path: Path) -> list[tuple[np.ndarray, float]]:
     """Return the frames of an animation and how many seconds each stays."""
     if path.suffix in (".gif", ".webp"):
-        found = []
+        frames = []
         with Image.open(path) as image:
             for number in range(image.n_frames):
                 image.seek(number)
-                found.append([np.asarray(image.convert("RGB")), image.info.get("duration", 0) / 1000])
-        if path.suffix == ".webp":
-            for frame, milliseconds in zip(found, movie._webp_durations(path.read_bytes()), strict=True):
-                frame[1] = milliseconds / 1000
-        return [(pixels, seconds) for pixels, seconds in found]
+                image.load()
+                frames.append((np.asarray(image.convert("RGB")), image.info.get("duration", 0) / 1000))
+        return frames
     import av
 
     with av.open(str(path)) as container:

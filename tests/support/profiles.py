@@ -29,6 +29,8 @@ def to_d50(red: tuple[float, float], green: tuple[float, float], blue: tuple[flo
 
 
 SRGB_TO_D50 = to_d50((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+ADOBE_TO_D50 = to_d50((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+P3_TO_D50 = to_d50((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 
 
 def s15(values: Any) -> bytes:
@@ -97,3 +99,22 @@ def cmyk_profile(floor: float) -> bytes:
     to_lab, to_ink = lut16(4, 3, 6, np.clip(forward, 0, 1)), lut16(3, 4, 17, np.clip(back, 0, 1))
     tags = {b"A2B0": to_lab, b"A2B1": to_lab, b"B2A0": to_ink, b"B2A1": to_ink}
     return icc(b"CMYK", tags, kind=b"prtr", pcs=b"Lab ")
+
+
+def srgb_encode(linear: Array) -> Array:
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def gamma_tag(gamma: float) -> bytes:
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+
+
+def rgb_profile(matrix: Array, gamma: float) -> bytes:
+    columns = {name: b"XYZ " + bytes(4) + s15(matrix[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    return icc(b"RGB ", {**columns, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma_tag(gamma))})
+
+
+def rgb_expected(values: Array, matrix: Array, gamma: float) -> Array:
+    gamma = round(gamma * 256) / 256
+    return srgb_encode(values**gamma @ matrix.T @ np.linalg.inv(SRGB_TO_D50).T)

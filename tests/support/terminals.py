@@ -1,4 +1,4 @@
-"""Decoders of the graphics that a terminal is sent."""
+"""A decoder of the control sequences that show pictures in a terminal."""
 
 from __future__ import annotations
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from style_transfer import cli
-from style_transfer.networks.spec import Conv, NetworkSpec, vgg
+from style_transfer.networks import Conv, NetworkSpec
+from style_transfer.networks.families.vgg import vgg
+from style_transfer.registry import NETWORKS
 
 from . import reference
 
 TESTS = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]), "OMP_NUM_THREADS": "1"}
-"""For programs that tests start, which find `support` and this checkout so."""
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+    "OMP_NUM_THREADS": "1",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+"""Variables of programs that tests start: they find `support` and this checkout, and `--precision auto` is fp32 everywhere."""
 
 WIDTHS = (4, 6, 8, 10, 8)
 COUNTS = (2, 2, 4, 4, 4)
@@ -55,29 +60,19 @@ def random_state(spec: NetworkSpec, seed: int) -> dict[str, Tensor]:
     return state
 
 
-PROGRAM = """
-import sys
-from support import tiny
-from style_transfer import cli, networks
-networks.SPECS["vgg19"] = tiny.TINY
-sys.exit(cli.main(sys.argv[1:]))
-"""
-"""The command line in a process of its own, where a tiny VGG stands for VGG-19."""
+def replace_network(name: str, spec: NetworkSpec, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    """Give a registered network another specification for a test, or, without `monkeypatch`, for the rest of the process."""
+    entry = dataclasses.replace(NETWORKS[name], spec=spec)
+    (monkeypatch or pytest.MonkeyPatch()).setitem(NETWORKS._entries, name, entry)
 
 
-def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
-    """Check that a command ends with `code` and one line that holds `words`."""
-    capsys.readouterr()
-    assert cli.main(argv) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1 and err.startswith("style_transfer: "), err
-    for word in words:
-        assert word in err, err
+def use_tiny_vgg19(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    """Replace VGG-19 by `TINY` for a test, or, without `monkeypatch`, for the rest of the process."""
+    replace_network("vgg19", TINY, monkeypatch)
 
 
 def picture(seed: int, height: int, width: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Return a smooth random picture (1, 3, height, width) in [0, 1] that looks different for every seed."""
+    """Return a smooth random picture (1, 3, height, width) in [0, 1], another one for each seed."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 7, 9, generator=random, dtype=torch.float64)
     fine = torch.rand(1, 3, height, width, generator=random, dtype=torch.float64)

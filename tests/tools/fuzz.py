@@ -12,9 +12,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import http.client
 import importlib
 import io
+import math
 import random
 import shutil
 import socket
@@ -28,7 +28,7 @@ from pathlib import Path
 if "--atheris" in sys.argv:
     import atheris
 
-    INSTRUMENTED = ["tifffile", "tomllib", "aiohttp.web", "style_transfer.cli", "style_transfer.engine.checkpoint",
+    INSTRUMENTED = ["tifffile", "tomllib", "aiohttp.web", "style_transfer.cli", "style_transfer.engine.checkpoint_file",
                     "style_transfer.networks.weights", "style_transfer.observers.web"]  # fmt: skip
     with atheris.instrument_imports(include=sorted({name.split(".")[0] for name in INSTRUMENTED})):
         for name in INSTRUMENTED:
@@ -40,17 +40,18 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 from support import formats, tiny
+from support.live_page import Page, ask
 
-from style_transfer.cli.options import Options
+from style_transfer import pictures as images
+from style_transfer.cli.parser import option_classes, parse
 from style_transfer.compute.distributed import LOCAL
-from style_transfer.engine import checkpoint
+from style_transfer.engine import checkpoint_file
+from style_transfer.engine.state import State
 from style_transfer.errors import StyleTransferError
 from style_transfer.evaluation.sweep import UNLIMITED
 from style_transfer.networks import weights
-from style_transfer.observers.web import WebObserver
-from style_transfer.pictures import images
+from style_transfer.registry import OUTPUT_FORMATS
 from style_transfer.settings import sources
-from style_transfer.settings.settings import Settings
 
 MAX_SECONDS = 10.0
 MAX_BYTES = 200_000_000
@@ -80,20 +81,19 @@ def read_weights(data: bytes, suffix: str) -> None:
 def read_checkpoint(data: bytes, suffix: str) -> None:
     path = FOLDER / "c"
     path.write_bytes(data)
-    checkpoint.load(path)
+    checkpoint_file.load(path)
 
 
 def read_config(data: bytes, suffix: str) -> None:
     path = FOLDER / "o.toml"
     path.write_bytes(data)
-    sources.from_file(sources.known_options((Options, Settings)), str(path))
+    sources.from_file(sources.known_options(option_classes()), str(path))
 
 
 @functools.cache
-def page() -> WebObserver:
+def page() -> Page:
     """Return a live page that is served as long as this process lasts."""
-    observer = WebObserver(port=0, about={"output": "o.png"}, content=np.full((8, 9, 3), 0.25, np.float32))
-    observer.start()
+    observer = Page().open()
     atexit.register(observer.close)
     return observer
 
@@ -107,12 +107,7 @@ def read_request(data: bytes, suffix: str) -> None:
         with contextlib.suppress(TimeoutError):
             answer = connection.recv(1 << 16)
             assert not answer.startswith(b"HTTP/1.1 5") or answer.startswith(b"HTTP/1.1 503"), answer[:200]
-    deadline, status = time.monotonic() + 10, 503
-    while status == 503 and time.monotonic() < deadline:  # busy with buttons, which wait for the run's answer
-        good = http.client.HTTPConnection("127.0.0.1", page().port, timeout=10)
-        good.request("GET", "/state.json", headers={"Cookie": f"{page().cookie}={page().token}"})
-        status = good.getresponse().status
-        good.close()
+    status = ask(page().server, "/state.json")[0]
     assert status == 200, status
 
 
@@ -123,7 +118,7 @@ def pictures() -> list[Sample]:
     """Return good files of every kind that is read."""
     pixels = np.random.default_rng(0).random((40, 30, 3), np.float32)
     found = []
-    for suffix in images.WRITERS:
+    for suffix in OUTPUT_FORMATS:
         path = FOLDER / f"good{suffix}"
         images.save(path, pixels, metadata={"Software": "x", "Recipe": "{}"})
         found.append((path.read_bytes(), suffix))
@@ -158,20 +153,20 @@ def checkpoints() -> list[Sample]:
         "weights": "",
     }
     tensors = {name: torch.rand(1, 3, 8, 9) for name in ("image", "average", "first", "second")}
-    state = checkpoint.State(
+    state = State(
         index=0, step=1, size=(8, 9), tensors=tensors, numbers={"missing": 0.5, "steps": 1}, halvings=0, seconds=1.0,
         limits=UNLIMITED, identity=identity, made={}, bands=((0, 8),),
     ).whole(LOCAL)  # fmt: skip
-    checkpoint.save(FOLDER / "good", state)
+    checkpoint_file.save(FOLDER / "good", state)
     return [((FOLDER / "good").read_bytes(), "")]
 
 
 def configs() -> list[Sample]:
-    return [(sources.dump((Options(), Settings())).encode(), ""), (b'end_scale = 64\nstyle-layers = ["relu1_1"]\n', "")]
+    return [(parse(["--dump-config", "--grid"]).dump().encode(), ""), (b'end_scale = 64\nstyle-layers = ["relu1_1"]\n', "")]
 
 
 def requests() -> list[Sample]:
-    cookie = f"Cookie: {page().cookie}={page().token}\r\n"
+    cookie = f"Cookie: {page().server.guard.cookie}={page().server.guard.token}\r\n"
     found = []
     for line, more in (
         ("GET /?token=x HTTP/1.1", ""),
@@ -248,8 +243,8 @@ def attempt(target: str, data: bytes, suffix: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < MAX_BYTES, "took too much memory"
 
 
-def fuzz(target: str, seconds: float, seed: int = 0) -> int:
-    """Damage good files at random for some time; return how many were tried."""
+def fuzz(target: str, seconds: float = math.inf, seed: int = 0, files: int = sys.maxsize) -> int:
+    """Damage good files at random, so many of them or for some time; return how many were tried."""
     chance = random.Random(seed)
     samples = TARGETS[target][1]()
     for data, suffix in samples:
@@ -257,7 +252,7 @@ def fuzz(target: str, seconds: float, seed: int = 0) -> int:
     tried, deadline = 0, time.monotonic() + seconds
     tracemalloc.start()
     try:
-        while time.monotonic() < deadline:
+        while tried < files and time.monotonic() < deadline:
             data, suffix = chance.choice(samples)
             bad = damaged(data, chance)
             try:

@@ -1,13 +1,12 @@
-"""Kill a run at random moments, go on from its checkpoint, and look at what is there each time.
+"""Kill a run at random moments, resume it from its checkpoint each time, and check what each kill leaves behind.
 
     python tests/tools/kills.py FOLDER KILLS [SEED]
 
-A run is a process that is forked from this one, so that it starts at once. Prints how many kills there were, in how many runs.
+A run is a process forked from this one, so that it starts at once. Prints the numbers of kills and of complete runs.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -23,57 +22,52 @@ from PIL import Image
 from safetensors.torch import save_file
 from support import tiny
 
-from style_transfer import cli, networks
-from style_transfer.engine import checkpoint
-from style_transfer.pictures import images
+from style_transfer import cli
+from style_transfer import pictures as images
+from style_transfer.engine import checkpoint_file as checkpoint
 
-INTERVAL = 0.2
-SLACK = 1.0
-"""Seconds that writing may take beside the interval, on a machine with other work."""
-PAUSE = 0.3
-"""A step that takes longer, in seconds, shows that the machine was busy with something else, and does not count."""
 COMMAND = (
-    "c.png s.png --weights w.safetensors -ms 45 -s 64 -ii 150 -i 150 -o o.png --json --save-every 3 --checkpoint-every".split()
+    "c.png s.png --weights w.safetensors -ms 45 -s 64 -ii 80 -i 80 -o o.png --json --save-every 3 --checkpoint-every 0.1".split()
 )
+
+Position = tuple[int, int]
+"""A scale and a step of it."""
 
 
 def start(*more: str) -> int:
-    """Begin a run in a process of its own and return that."""
+    """Start a run in a fork and return the number of its process."""
     child = os.fork()
     if child == 0:
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os._exit(cli.main([*COMMAND, str(INTERVAL), *more]))
+        os._exit(cli.main([*COMMAND, *more]))
     return child
 
 
-def look(events: list[dict[str, float]]) -> bool:
-    """Check what lies in the folder after a kill; return whether a run can go on from it."""
+def position_after_kill(before: Position | None) -> Position | None:
+    """Check what a kill left in the folder and return the position of the checkpoint, which must not be before the last one.
+
+    A complete run removes its checkpoint, and may be killed after that.
+    """
     if Path("o.png").exists():
         images.load("o.png")
-    if Path("o.png.json").exists():
-        json.loads(Path("o.png.json").read_text())
+    complete = Path("o.png.json").exists() and json.loads(Path("o.png.json").read_text())["finished"]
     found = checkpoint.newest("o.png.checkpoint")
-    if events:
-        kept = 0.0 if found is None else found.state.seconds
-        times = [kept, *(event["seconds"] for event in events if event["seconds"] > kept)]
-        lost = sum(min(PAUSE, b - a) for a, b in itertools.pairwise(times))
-        assert lost <= INTERVAL + SLACK, f"{lost:.2f} s of {events[-1]} were lost"
-    return found is not None
-
-
-def logged() -> list[dict[str, float]]:
-    """Return the iterations that the last run told of."""
-    lines = Path("log").read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.startswith('{"event": "iterate"') and line.endswith("\n")]
+    if found is None:
+        assert before is None or complete, f"the checkpoint of {before} is lost"
+        return None
+    position = found.state.index, found.state.step
+    assert before is None or position >= before, f"{position} after {before}"
+    return position
 
 
 def main() -> None:
+    """Kill runs until there were so many kills, and compare each complete run with one that was not killed."""
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     moments = random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     os.chdir(folder)
-    networks.SPECS["vgg19"] = tiny.TINY
+    tiny.use_tiny_vgg19()
     noise = np.random.default_rng(0)
     for name in ("c.png", "s.png"):
         Image.fromarray(noise.integers(0, 255, (48, 60, 3), dtype=np.uint8)).save(name)
@@ -86,15 +80,16 @@ def main() -> None:
     while done < kills:
         Path("o.png").write_bytes(Path("c.png").read_bytes())  # an old picture, which must stay until the new one is whole
         Path("o.png.json").unlink(missing_ok=True)
-        resume = False
+        position: Position | None = None
         while True:
-            child = start(*(["--resume"] if resume else []))
-            time.sleep(moments.uniform(0, took / 2) if done < kills else took)
+            child = start(*(["--resume"] if position else []))
+            if done < kills:
+                time.sleep(moments.uniform(0, took / 2))
             if done < kills and os.waitpid(child, os.WNOHANG)[0] == 0:
                 os.kill(child, signal.SIGKILL)
                 done += 1
                 os.waitpid(child, 0)
-                resume = look(logged())
+                position = position_after_kill(position)
             else:
                 if done >= kills:
                     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, Path("log").read_text()[-2000:]

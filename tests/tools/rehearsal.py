@@ -1,8 +1,8 @@
 """Whole small runs on the simulated accelerator and on the CPU, compared: one JSON line each.
 
-Each line has the run's name, the largest relative difference of its losses and of its pictures, and what crossed between device
-and host during the steps in which nothing has to: from the tenth to the fifteenth of the first scale. `played` counts those
-that were played back from a recording, and `said` is what the program had to say.
+Each line has the run's name, the largest relative difference of its losses and of its pictures, and the transfers between device
+and host in steps ten to fifteen of the first scale, which need none. `replayed` counts the steps that a graph replayed, and
+`warnings` are those of the program.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from support.accelerator import TRAFFIC, record
+from support.settings import resolved
 from support.tiny import TINY, tiny_weights
 from torch import Tensor
 
-from style_transfer.compute import devices
+from style_transfer.compute import capture, devices
 from style_transfer.engine import step
 from style_transfer.engine.loop import stylize
-from style_transfer.evaluation import memory, planning
-from style_transfer.losses import matrix
+from style_transfer.evaluation import planner
+from style_transfer.losses import matrix_sqrt
 from style_transfer.losses.guidance import Region
-from style_transfer.networks.graph import Network
-from style_transfer.settings.settings import Settings
+from style_transfer.networks.forward import Network
 
 BASE: dict[str, Any] = {"min_scale": 32, "end_scale": "46", "initial_iterations": 16, "iterations": 6, "tile": "off"}
 RUNS: dict[str, dict[str, Any]] = {
@@ -65,11 +65,11 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def run(name: str, places: list[str]) -> tuple[list[Tensor], Tensor, dict[str, int]]:
     """Return a run's losses, its picture, and the traffic of its early steps."""
-    settings = Settings(**(BASE | RUNS[name]))
+    settings = resolved(**(BASE | RUNS[name]))
     random = torch.Generator().manual_seed(1)
     content, *styles = (torch.rand(1, 3, *size, generator=random) for size in ((37, 50), (41, 33), (30, 45)))
     styles = styles if "style_weights" in RUNS[name] or name == "masks" else styles[:1]
-    regions = ()
+    regions: tuple[Region, ...] = ()
     if name == "masks":
         left = (torch.arange(50) < 20).float().expand(1, 1, 37, 50).contiguous()
         regions = (Region(left, 0), Region(1 - left, 1, torch.rand(1, 1, 30, 45, generator=random)))
@@ -92,7 +92,7 @@ def run(name: str, places: list[str]) -> tuple[list[Tensor], Tensor, dict[str, i
 
 
 def no_record(device: torch.device, work: Callable[[], Any]) -> tuple[Any, Any]:
-    """Fail in the middle of recording."""
+    """Fail in the middle of the capture."""
 
     def fail() -> None:
         work()
@@ -102,53 +102,53 @@ def no_record(device: torch.device, work: Callable[[], Any]) -> tuple[Any, Any]:
 
 
 def wrong_record(device: torch.device, work: Callable[[], Any]) -> tuple[Any, Any]:
-    """Record all but one operation, the last sum of the average."""
-    play, found = record(device, work)
-    tape = play.__self__
+    """Capture all but one operation, the last sum of the average."""
+    replay, found = record(device, work)
+    tape = replay.__self__
     last = max(place for place, entry in enumerate(tape.entries) if entry[0].overloadpacket.__name__ == "lerp_")
     del tape.entries[last]
-    return play, found
+    return replay, found
 
 
 RECORD = {"cannot record": no_record, "records wrongly": wrong_record}
-"""What records in place of `record`, by runs."""
+"""Recorders in place of `record`, by runs."""
 
 
-class Notes(logging.Handler):
-    """What the program said."""
+class Warnings(logging.Handler):
+    """Collects the warnings of the program."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[str] = []
+        self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.texts.append(record.getMessage())
 
 
 def compared() -> Iterator[dict[str, Any]]:
-    """Yield what is printed of each run."""
-    planned = planning.plan_for
+    """Yield the line of each run."""
+    planned = planner.plan_for
     for name in RUNS:
         here = ["sim:0", "cpu"] if name in ("with the cpu", "layers") else ["sim:0"]
         expected, reference, _ = run(name, ["cpu"])
         if name == "host":
-            tiles = memory.tiles_of(24, Network(TINY, tiny_weights()), Settings().layers)
-            planning.plan_for = lambda *_, limits=tiles: planning.Plan(limits, host=True)
-        devices.RECORDERS["sim"] = RECORD.get(name, record)
-        step._refused.clear()
-        matrix.RunningTraceSqrt.PERIOD = 12 if name == "decomposing" else 64
-        logging.getLogger("style_transfer").addHandler(notes := Notes())
+            tiles = planner.tiles_of(24, Network(TINY, tiny_weights()), resolved().layers)
+            planner.plan_for = lambda *_, limits=tiles: planner.Plan(limits, host=True)
+        capture.RECORDERS["sim"] = RECORD.get(name, record)
+        step._failed.clear()
+        matrix_sqrt.RunningTraceSqrt.PERIOD = 12 if name == "decomposing" else 64
+        logging.getLogger("style_transfer").addHandler(warnings := Warnings())
         losses, picture, traffic = run(name, here)
-        logging.getLogger("style_transfer").removeHandler(notes)
-        planning.plan_for = planned
+        logging.getLogger("style_transfer").removeHandler(warnings)
+        planner.plan_for = planned
         off = max(abs(float(a) / float(b) - 1) for a, b in zip(losses, expected, strict=True))
         apart = float((picture - reference).abs().max())
-        yield {"name": name, "losses": off, "picture": apart, "traffic": traffic, "said": notes.said}
+        yield {"name": name, "losses": off, "picture": apart, "traffic": traffic, "warnings": warnings.texts}
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    matrix.FLOAT64_DEVICES = (*matrix.FLOAT64_DEVICES, "sim")
+    matrix_sqrt.FLOAT64_DEVICES = (*matrix_sqrt.FLOAT64_DEVICES, "sim")
     assert devices.available() == ("sim:0", "cpu") and devices.resolve(None) == ((torch.device("sim:0"),), ())
     for line in compared():
         print(json.dumps(line), flush=True)

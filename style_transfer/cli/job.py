@@ -1,0 +1,92 @@
+"""Reading and checking everything that one picture needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import engine
+from ..errors import SettingsError, near_miss
+from ..files import exists, similar_name
+from ..losses.guidance import Region, regions_of
+from ..networks import network_spec
+from ..networks.loading import Weights, load_weights
+from ..pictures import Picture, Pixels, load
+from ..pictures.color import Coloring
+from ..pictures.tensors import from_pixels, to_tensor
+from ..settings import INITS, Resolved
+from ..settings.command import CommandOptions
+from .outputs import OutputFiles
+
+
+def unchanged(pixels: Pixels) -> Pixels:
+    """Return pixels as they are."""
+    return pixels
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture, read and checked.
+
+    `run` is what the engine works on, `weights` those of the network, unless an earlier picture of the command loaded it.
+    `finish` gives painted pixels their final colours; on ranks other than 0 it does nothing, since these write no pictures.
+    """
+
+    run: engine.Job
+    weights: Weights | None
+    finish: Callable[[Pixels], Pixels]
+
+    def for_other_ranks(self) -> Job:
+        """Return the part of the job that other processes need."""
+        return dataclasses.replace(self, finish=unchanged)
+
+
+class JobReader:
+    """Reads the pictures, masks and weights of a command; `note` reports remarks of the readers."""
+
+    def __init__(self, settings: Resolved, options: CommandOptions, note: Callable[[str], None]) -> None:
+        self.settings, self.options, self.note = settings, options, note
+
+    def read(self, files: OutputFiles, *, weights: bool) -> Job:
+        """Return the job of one picture, with `weights` if the network has not been loaded.
+
+        Raises `StyleTransferError`; what is quick to check is checked first.
+        """
+        settings, task = self.settings, files.task
+        init = settings.init
+        if init not in INITS and not exists(init):
+            similar = similar_name(init) if Path(init).suffix else near_miss(init, INITS)
+            raise SettingsError(f"--init {init!r} is neither one of {', '.join(INITS)} nor a picture file{similar}")
+        content = self._load(task.content, alpha=settings.alpha == "keep", proof=self.options.proof)
+        styles = [self._load(path, proof=self.options.proof) for path in task.styles]
+        start = None if init in INITS else self._load(init, proof=self.options.proof)
+        regions = self._regions(content, styles)
+        coloring = Coloring(settings, content.pixels, [style.pixels for style in styles], content.alpha)
+        run = engine.Job.create(
+            from_pixels(coloring.content),
+            [from_pixels(style) for style in coloring.styles],
+            settings if start is None else dataclasses.replace(settings, init="content"),
+            init=None if start is None else to_tensor(start),
+            regions=regions,
+        )
+        run.check_network(network_spec(settings))
+        files.check_space(run.stages, alpha=content.alpha is not None)
+        fetched = load_weights(settings, progress=not self.options.quiet, warn=self.note) if weights else None
+        return Job(run, fetched, coloring.finish)
+
+    def _load(self, path: str, *, alpha: bool = False, proof: str | None = None) -> Picture:
+        """Load a picture, and report the remarks of its reader."""
+        picture = load(path, max_pixels=self.options.max_pixels, alpha=alpha, proof=proof)
+        for note in picture.notes:
+            self.note(f"{path}: {note}")
+        return picture
+
+    def _regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
+        """Return the regions that the masks describe."""
+        paths = self.options.content_mask or (), self.options.style_mask or ()
+        if not any(paths):
+            return ()
+        content_masks, style_masks = ([self._load(path).pixels for path in group] for group in paths)
+        return regions_of(content_masks, style_masks, len(styles), [picture.size for picture in (content, *styles)])

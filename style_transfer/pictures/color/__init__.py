@@ -1,0 +1,7 @@
+"""Colour processing around the engine: colour spaces, the gamut of sRGB, colour matching, and the colour modes."""
+
+from __future__ import annotations
+
+from .coloring import Coloring
+
+__all__ = ["Coloring"]

@@ -1,0 +1,70 @@
+"""JPEG 2000: 8 bits decoded by Pillow, more by OpenJPEG (imagecodecs), and the ICC profile, which Pillow ignores."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+import imagecodecs
+import numpy as np
+
+from ...registry import INPUT_FORMATS
+from ..picture import Array, Samples
+from ..pil import samples_of
+from .loading import InputFormat
+from .other import open_pillow
+
+CODESTREAM: Final = b"\xff\x4f\xff\x51"
+
+
+def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
+    """Decode a JPEG 2000 file (JP2) or codestream of 1 to 16 bits."""
+    data = stream.read()
+    # Pillow allocates as many bytes as a box claims to have; read from memory, a box ends with the data.
+    with open_pillow("JPEG2000", io.BytesIO(data), name, max_pixels) as image:
+        raw = samples_of(image, name)
+    header = next((box for kind, box in _boxes(data) if kind == b"jp2h"), b"")
+    colours = [box for kind, box in _boxes(header) if kind == b"colr"]
+    # A method, 2 or 3 for a profile, a precedence and an approximation, one byte each (ISO 15444-1, I.5.3.3).
+    icc = next((box[3:] for box in colours if box[:1] in (b"\2", b"\3")), None)
+    raw = dataclasses.replace(raw, icc=raw.icc or icc)
+    deep = _decode_deep(data, as_stored=icc is not None)
+    if deep is None:
+        return raw
+    values, white = deep
+    space = "gray" if values.shape[2] <= 2 else "cmyk" if raw.space == "cmyk" else "rgb"
+    return dataclasses.replace(raw, values=values, white=white, space=space)
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the types and contents of the boxes in a JP2 file or in a box, up to the first one that is truncated."""
+    at = 0
+    while at + 8 <= len(data):
+        length, head = int.from_bytes(data[at : at + 4], "big"), 8
+        if length == 1:
+            length, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
+        end = at + length if length else len(data)
+        if end < at + head or end > len(data):
+            return
+        yield data[at + 4 : at + 8], data[at + head : end]
+        at = end
+
+
+def _decode_deep(data: bytes, *, as_stored: bool) -> tuple[Array, float] | None:
+    """Return the samples, and the value that means 1.0, of a file of more than 8 bits; None for other files.
+
+    With `as_stored` the decoder gets the codestream only, without the profile, which it would apply itself.
+    """
+    at = data.find(CODESTREAM)
+    if at < 0 or at + 43 > len(data):
+        return None
+    channels, depth = int.from_bytes(data[at + 40 : at + 42], "big"), data[at + 42]
+    if depth & 0x80 or not 8 <= depth <= 15 or channels > 4:  # the byte is bits - 1; 0x80 means signed
+        return None
+    values = np.asarray(imagecodecs.jpeg2k_decode(data[at:] if as_stored else data))
+    return values.reshape(*values.shape[:2], -1), float(2 ** (depth + 1) - 1)
+
+
+INPUT_FORMATS.register("JPEG2000")(InputFormat(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", decode))

@@ -1,0 +1,157 @@
+"""Loading of picture files and of their metadata; files are recognised by their first bytes, so that one decoder is started."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ...errors import ImageError, StyleTransferError
+from ...files import reason, shown, similar_name
+from ...registry import INPUT_FORMATS
+from ..develop import develop
+from ..icc import read_proof
+from ..picture import CHANNELS, Picture, Samples
+
+DEFAULT_MAX_PIXELS: Final = 500_000_000
+RAW_CAMERA: Final = frozenset([".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"])
+
+_TEXT: Final = rb"(?i)(?:\xef\xbb\xbf)?\s*"
+UNSUPPORTED: Final[tuple[tuple[bytes, str], ...]] = (
+    (_TEXT + rb"version https://git-lfs", "is a Git LFS pointer, not the picture itself; run 'git lfs pull'"),
+    (_TEXT + rb"(?=<).*<svg", "looks like SVG; export it as PNG first"),
+    (_TEXT + rb"<(?:!doctype html|html|head|body)", "looks like HTML, not the picture; download the picture itself"),
+    (rb"%PDF", "looks like PDF; export the page as TIFF or PNG first"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "looks like EPS or PostScript; export it as TIFF or PNG first"),
+    (rb"\xd7\xcd\xc6\x9a|.{40} EMF", "looks like a Windows metafile; export it as PNG first"),
+    (rb".{4}ftyp", "looks like HEIC or a video; save it as JPEG, PNG or TIFF first"),
+    (rb"8BPS", "looks like a Photoshop file; save it as TIFF first"),
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "looks like JPEG XL; convert it to PNG or TIFF first"),
+    (rb"PK\x03\x04", "looks like a ZIP archive; unpack it first"),
+)
+"""Patterns of the first bytes of files of other kinds, each with the text of the message."""
+
+_silent = logging.NullHandler()  # keeps the decoders' logs off the terminal unless the program configures logging
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """A format that is read, registered in `registry.INPUT_FORMATS` under its name.
+
+    `pattern` matches the first bytes of its files; a format without a signature has None, and is recognised by `suffix`, such as
+    ".tga". `decode` gets the file, its name for messages, and the largest number of pixels; it raises `ImageError` for a file
+    that is not supported, and any exception for a damaged one. `metadata` gets the file, and returns the texts that `save`
+    embedded in it; None if `save` does not write the format.
+    """
+
+    pattern: bytes | None
+    decode: Callable[[BinaryIO, str, int], Samples]
+    metadata: Callable[[BinaryIO, str], dict[str, str]] | None = None
+    suffix: str | None = None
+
+
+def load(
+    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False
+) -> Picture:
+    """Read a picture file as float32 sRGB.
+
+    Reads PNG, JPEG, TIFF, WebP, BMP, GIF, PPM/PGM/PBM, TGA, JPEG 2000 and AVIF, recognised by content and not by name (TGA,
+    which has no signature, by name). Files are decoded at their own depth, except AVIF, which is decoded at 8 bits with a note.
+    Of several frames or pages the first is read. Embedded ICC profiles are applied; colours outside sRGB are clipped. Alpha is
+    ignored, and colours are used as stored, unless `alpha` requests it: then the picture has it, and colours that are stored
+    multiplied by alpha are divided by it.
+
+    `proof` is a CMYK ICC profile file: colours are converted to those that its printing condition reproduces (sRGB to CMYK
+    relative colorimetric with black point compensation, and back relative colorimetric). `max_pixels` is the largest width x
+    height accepted; sizes are checked in the header, before anything is decoded or allocated.
+
+    Raises `ImageError` for a file that cannot be used, `SettingsError` for a bad `proof`.
+    """
+    profile = None if proof is None else read_proof(proof)
+    name = shown(path)
+    with _opened(Path(path), name) as (stream, kind):
+        try:
+            raw = INPUT_FORMATS[kind].decode(stream, name, max_pixels)
+            if not raw.values.size or raw.values.shape[2] < CHANNELS[raw.space]:
+                raise ValueError("no pixels in it")
+        except (StyleTransferError, MemoryError):
+            raise
+        except Exception as error:  # decoders raise any exception for damaged files
+            raise ImageError(f"{name}: damaged or truncated {kind} ({reason(error)}); export it again") from error
+    return develop(raw, name, profile, keep_alpha=alpha)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the `metadata` that `save` embedded in a file; empty for a file without any.
+
+    Raises `ImageError` for a file that is not a readable PNG, TIFF, JPEG or WebP.
+    """
+    name = shown(path)
+    with _opened(Path(path), name) as (stream, kind):
+        known: InputFormat = INPUT_FORMATS[kind]
+        if known.metadata is None:
+            raise ImageError(f"{name}: {kind} has no metadata of this program; give a PNG, TIFF, JPEG or WebP")
+        try:
+            return known.metadata(stream, name)
+        except StyleTransferError:
+            raise
+        except Exception as error:  # decoders raise any exception for damaged files
+            raise ImageError(f"{name}: its metadata cannot be read ({reason(error)})") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path, name: str) -> Iterator[tuple[BinaryIO, str]]:
+    """Open a picture file for reading; yield the file and the name of its format. Raises `ImageError`."""
+    for library in ("tifffile", "imagecodecs"):
+        logging.getLogger(library).addHandler(_silent)
+    try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise ImageError(f"{name}: is a folder, not a picture")
+        if not stat.S_ISREG(info.st_mode):  # to open a pipe would wait for its other end
+            raise ImageError(f"{name}: is not a regular file; save the picture to a file first")
+        if info.st_size == 0:
+            raise ImageError(f"{name}: is empty (0 bytes)")
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+            stream.seek(0)
+            yield stream, recognize(head, path.suffix.lower(), name)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file{similar_name(path)}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ImageError(f"{name}: cannot be read: {reason(error)}") from error
+
+
+def recognize(head: bytes, suffix: str, name: str) -> str:
+    """Return the name of the format of a file with these first bytes.
+
+    Raises `ImageError`, which reports the file's kind if it is one of `UNSUPPORTED`.
+    """
+    if suffix in RAW_CAMERA:
+        raise ImageError(f"{name}: camera raw is not supported; develop it to a 16-bit TIFF first")
+    for kind, known in INPUT_FORMATS.items():
+        if known.pattern is not None and re.match(known.pattern, head, re.DOTALL):
+            return kind
+    for pattern, problem in UNSUPPORTED:
+        if re.match(pattern, head, re.DOTALL):
+            raise ImageError(f"{name}: {problem}")
+    for kind, known in INPUT_FORMATS.items():
+        if known.suffix == suffix:
+            return kind
+    raise ImageError(f"{name}: is not a picture in a supported format; save it as PNG, TIFF or JPEG")
+
+
+def check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    """Raise `ImageError` for a picture without pixels or with more than `max_pixels`."""
+    if width <= 0 or height <= 0:
+        raise ImageError(f"{name}: {width} x {height} pixels: the picture has no pixels")
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels is {width * height:,}, above the limit of {max_pixels:,}; "
+            f"if you trust the file, raise the limit with --max-pixels {width * height}"
+        )

@@ -1,0 +1,92 @@
+"""Conversion of a decoder's samples to a `Picture`: alpha, orientation, colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import ImageError
+from ..files import shown
+from .icc import soft_proof, to_srgb, usable_profile
+from .picture import CHANNELS, Array, Picture, Pixels, Samples, row_blocks
+
+TURNS: Final[dict[object, Callable[[Array], Array]]] = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: np.swapaxes(a, 0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(np.swapaxes(a, 0, 1), 2),
+    8: np.rot90,
+}
+"""Functions that turn a picture upright, by EXIF orientation."""
+
+
+def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: bool = False) -> Picture:
+    """Return samples as an upright float32 sRGB picture in [0, 1], converted by blocks of rows.
+
+    `proof` is a CMYK profile: colours are converted to those that its printing condition reproduces. Raises `ImageError` for
+    NaN.
+    """
+    notes = raw.notes
+    count = CHANNELS[raw.space]
+    samples = raw.values
+    alpha = None
+    if samples.shape[2] > count and samples[..., count].min() < raw.white:
+        if keep_alpha:
+            alpha = _alpha_of(raw, name)
+        else:
+            notes.append("alpha channel ignored; colours are used as stored")
+    if alpha is not None:
+        if raw.premultiplied:
+            samples = np.minimum(_unmultiplied(samples[..., :count], alpha), raw.white)
+        alpha = np.ascontiguousarray(upright(alpha[..., None], raw.orientation, [])[..., 0])
+    samples = upright(samples[..., :count], raw.orientation, notes)
+    profile = usable_profile(raw.icc, raw.space, notes)
+    if raw.space == "cmyk" and profile is None and raw.icc is None:
+        notes.append("CMYK without a colour profile: converted by a plain formula, colours are approximate")
+    pixels = np.empty((*samples.shape[:2], 3), np.float32)
+    precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
+    low, high = 0.0, 1.0
+    for rows in row_blocks(pixels.shape):
+        block = np.divide(samples[rows], raw.white, dtype=precision).astype(np.float32, copy=False)
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+        if not (math.isfinite(low) and math.isfinite(high) and np.isfinite(block).all()):
+            raise ImageError(f"{name}: contains NaN or infinite values; repair it in the program that wrote it")
+        pixels[rows] = np.clip(to_srgb(block, raw.space, profile), 0, 1)
+        if proof is not None:
+            pixels[rows] = np.clip(soft_proof(pixels[rows], proof), 0, 1)
+    if low < -1e-6 or high > 1 + 1e-6:
+        notes.append(f"values from {low:.4g} to {high:.4g}: clipped to 0 ... 1")
+    return Picture(pixels, tuple(notes), alpha)
+
+
+def upright(samples: Array, orientation: object, notes: list[str]) -> Array:
+    """Return a view of (height, width, channels) `samples`, turned upright; an orientation that is unknown adds a note."""
+    if orientation is None:
+        return samples
+    if isinstance(orientation, int) and orientation in TURNS:
+        return TURNS[orientation](samples)
+    if orientation == "damaged":
+        notes.append("its EXIF data are damaged: orientation unknown, used as stored")
+    else:
+        notes.append(f"EXIF orientation {shown(str(orientation))[:20]} does not exist: used as stored")
+    return samples
+
+
+def _alpha_of(raw: Samples, name: str) -> Pixels:
+    """Return the alpha channel of samples, not turned upright, in [0, 1]."""
+    alpha = (raw.values[..., CHANNELS[raw.space]] / raw.white).astype(np.float32)
+    if not np.isfinite(alpha).all():
+        raise ImageError(f"{name}: contains NaN or infinite values; repair it in the program that wrote it")
+    return alpha.clip(0, 1)
+
+
+def _unmultiplied(samples: Array, alpha: Array) -> Array:
+    """Return colours (height, width, channels) that were stored multiplied by `alpha`, divided by it; 0 where alpha is 0."""
+    safe = np.where(alpha > 0, alpha, 1)[..., None]
+    return np.where(alpha[..., None] > 0, samples / safe, 0).astype(np.float32)

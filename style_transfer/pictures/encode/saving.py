@@ -1,0 +1,96 @@
+"""Output formats, and saving of pictures in the format of the file name's suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ...errors import SettingsError, near_miss
+from ...files import check_target, replacing, shown
+from ...registry import OUTPUT_FORMATS
+from ..picture import Array, check_pixels
+from ..pil import checked_metadata
+
+MIN_DPI: Final = 0.1
+"""PNG has whole pixels per metre."""
+MAX_DPI: Final = 65535
+"""JPEG has 16 bits for the resolution."""
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """A format that pictures are written in, registered in `registry.OUTPUT_FORMATS` under each of its suffixes.
+
+    `name`: its name in messages. `bits`: 8 or 16 per channel. `alpha`: whether it stores alpha. `max_side`: the largest height
+    and width in pixels; None for no limit.
+
+    `encode` gets an open file, finite pixels (height, width, 3 or 4) in [0, 1] or slightly outside, the resolution in pixels per
+    inch, and the metadata. `check` gets the written file, open for reading, and the pixels; it raises any exception if the
+    header or the last part of the file is not what was to be written.
+    """
+
+    name: str
+    bits: int
+    alpha: bool
+    encode: Callable[[BinaryIO, Array, float, dict[str, str]], None]
+    check: Callable[[BinaryIO, Array], None]
+    max_side: int | None = None
+
+
+def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None) -> None:
+    """Write sRGB pixels (height, width, 3) in [0, 1], or 4 channels with alpha by which colours are not multiplied, to `path`.
+
+    The suffix selects the format: TIFF and PNG with 16 bits per channel, JPEG (4:4:4) and WebP with 8 bits at quality 95.
+    Values are clipped to [0, 1] and rounded. The file has an sRGB profile, the resolution in pixels per inch, and `metadata`,
+    which `read_metadata` returns (JPEG has room for 64 kB; of more, only `Software` is kept). For TIFF and PNG the memory
+    used does not grow with the picture.
+
+    The file is replaced atomically. Raises `SettingsError` for the suffix, size or dpi, `OutputError` for NaN, a wrong shape,
+    and problems in writing.
+    """
+    shape = pixels.shape
+    check_output(path, (shape[0], shape[1]) if len(shape) > 1 else None, alpha=len(shape) == 3 and shape[2] == 4)
+    check_pixels(pixels)
+    if not MIN_DPI <= dpi <= MAX_DPI:
+        raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
+    entries = checked_metadata(metadata or {})
+    output_format = format_of(path)
+    with replacing(path, lambda written: output_format.check(written, pixels)) as stream:
+        output_format.encode(stream, pixels, float(dpi), entries)
+
+
+def check_output(path: str | Path, size: tuple[int, int] | None = None, *, alpha: bool = False) -> None:
+    """Raise unless a picture of `size` (height, width), with alpha if `alpha`, can be saved at `path`. Writes nothing.
+
+    `SettingsError`: the suffix is unknown, or the format does not support the size or alpha. `OutputError`: the folder does
+    not exist or is not writable, or `path` is a folder or not a regular file.
+    """
+    name = shown(path)
+    output_format = format_of(path)
+    limit = output_format.max_side
+    if size is not None and limit is not None and max(size) > limit:
+        others = _suffixes(lambda other: other.max_side is None or max(size) <= other.max_side)
+        raise SettingsError(
+            f"{name}: {output_format.name} has at most {limit} pixels a side, the result is {size[1]} x {size[0]}; use {others}"
+        )
+    if alpha and not output_format.alpha:
+        raise SettingsError(f"{name}: {output_format.name} does not store alpha; use {_suffixes(lambda other: other.alpha)}")
+    check_target(path)
+
+
+def format_of(path: str | Path) -> OutputFormat:
+    """Return the output format of a path's suffix; raise `SettingsError` for an unknown one."""
+    suffix = Path(path).suffix
+    output_format: OutputFormat | None = OUTPUT_FORMATS.get(suffix.lower())
+    if output_format is None:
+        guess = near_miss(suffix, OUTPUT_FORMATS)
+        problem = f"unknown extension '{shown(suffix)}'{guess}" if suffix else "no extension"
+        raise SettingsError(f"{shown(path)}: {problem}; use one of {_suffixes(lambda _: True)}")
+    return output_format
+
+
+def _suffixes(accepts: Callable[[OutputFormat], bool]) -> str:
+    """Return the suffixes of the formats that a condition accepts, for a message."""
+    return ", ".join(suffix for suffix, output_format in OUTPUT_FORMATS.items() if accepts(output_format))

@@ -1,0 +1,68 @@
+"""TIFF with 16 bits per channel, deflate and horizontal differences, written in strips."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+import numpy as np
+import tifffile
+
+from ...registry import OUTPUT_FORMATS
+from ..icc import srgb_profile
+from ..picture import Array, quantize
+from ..pil import ascii_only
+from .saving import OutputFormat
+
+STRIP_ROWS: Final = 64
+CLASSIC_BYTES: Final = (1 << 32) - (1 << 25)
+"""The most raw bytes of a classic TIFF, whose offsets have 32 bits; the margin is for deflate's overhead, profile and tags."""
+
+
+def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+    """Write a TIFF, or a BigTIFF above 4 GB."""
+    height, width, channels = pixels.shape
+    with tifffile.TiffWriter(stream, bigtiff=height * width * 2 * channels > CLASSIC_BYTES, byteorder="<") as file:
+        file.write(
+            _strips(pixels),
+            shape=(height, width, channels),
+            dtype=np.uint16,
+            photometric="rgb",
+            extrasamples=["UNASSALPHA"] if channels == 4 else None,
+            planarconfig="contig",
+            rowsperstrip=STRIP_ROWS,
+            compression="zlib",
+            predictor=True,
+            resolution=(dpi, dpi),
+            resolutionunit="INCH",
+            iccprofile=srgb_profile(),
+            description=json.dumps(metadata) if metadata else None,
+            software=ascii_only(metadata["Software"]) if "Software" in metadata else False,
+            metadata=None,
+        )
+
+
+def check(stream: BinaryIO, pixels: Array) -> None:
+    """Compare the shape, the type and the last strip of a written file."""
+    with tifffile.TiffFile(stream) as file:
+        page = file.pages.first
+        if page.shape != pixels.shape or page.dtype != np.uint16:
+            raise ValueError(f"read back as {page.dtype} of shape {page.shape}")
+        stream.seek(page.dataoffsets[-1])
+        packed = stream.read(page.databytecounts[-1])
+    *_, last = _strips(pixels[(pixels.shape[0] - 1) // STRIP_ROWS * STRIP_ROWS :])
+    if packed != last:
+        raise ValueError("the last strip read back differs from the one written")
+
+
+def _strips(pixels: Array) -> Iterator[bytes]:
+    """Yield the strips of a 16-bit RGB or RGBA picture: horizontal differences (predictor 2), then deflate."""
+    for top in range(0, pixels.shape[0], STRIP_ROWS):
+        strip = quantize(pixels[top : top + STRIP_ROWS], np.uint16)
+        strip[:, 1:] -= strip[:, :-1].copy()  # modulo 65536, as the predictor requires
+        yield zlib.compress(strip.astype("<u2", copy=False).tobytes(), 6)
+
+
+OUTPUT_FORMATS.register(".tif", ".tiff")(OutputFormat("TIFF", bits=16, alpha=True, encode=encode, check=check))

@@ -1,0 +1,128 @@
+"""ICC profiles: conversion to sRGB, soft proofs, and the sRGB profile of written files.
+
+LittleCMS converts with floating-point input and output (its 16-bit path is wrong by up to 0.08 in the darks), relative
+colorimetric with black point compensation. A picture without a usable profile counts as sRGB.
+"""
+
+from __future__ import annotations
+
+import functools
+import stat
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import imagecodecs
+import numpy as np
+from PIL import ImageCms
+
+from ..errors import SettingsError
+from ..files import reason, shown, similar_name
+from .picture import CHANNELS, Array, Pixels
+
+MAX_ICC_BYTES: Final = 16 << 20
+MIN_ICC_BYTES: Final = 132
+"""The header and the number of tags."""
+SPACES: Final = {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}
+RELATIVE: Final = 1
+"""The rendering intent: relative colorimetric."""
+BLACK_POINT: Final = 0x2000
+"""LittleCMS's flag for black point compensation."""
+
+
+@functools.cache
+def srgb_profile() -> bytes:
+    """Return an sRGB ICC profile with a fixed date, since LittleCMS writes the current time into it."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[36:]
+
+
+def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, str], flags: int) -> Array:
+    """Convert float32 (rows, columns, channels) in [0, 1] between two ICC profiles, in floating point.
+
+    `values` and the result are not clipped. CMYK is ink in [0, 1]. Raises imagecodecs.CmsError.
+    """
+    inside, outside = spaces
+    # LittleCMS has floating-point ink in percent.
+    values = values[..., 0] if inside == "gray" else values * np.float32(100) if inside == "cmyk" else values
+    result = imagecodecs.cms_transform(
+        np.ascontiguousarray(values, dtype=np.float32),
+        source,
+        target,
+        colorspace=inside,
+        outcolorspace=outside,
+        outdtype=np.float32,
+        intent=RELATIVE,
+        flags=flags,
+    )
+    return result / np.float32(100) if outside == "cmyk" else result
+
+
+def usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[bytes, str] | None:
+    """Return (profile, its colour space) to convert samples of `space` with, or None if samples are sRGB.
+
+    A profile that is broken or for another space adds a note and is ignored.
+    """
+    if icc is None:
+        return None
+    owner, srgb = SPACES.get(bytes(icc[16:20])), srgb_profile()
+    problem = "its embedded colour profile is broken"
+    if MIN_ICC_BYTES <= len(icc) <= MAX_ICC_BYTES and icc[36:40] == b"acsp":
+        if owner is None or (owner != space and (owner, space) != ("rgb", "gray")):
+            kind = shown(icc[16:20].decode("latin-1")).strip()
+            problem = f"its embedded colour profile is for {kind}, not for {space.upper()}"
+        elif icc[:24] == srgb[:24] and icc[36:] == srgb[36:]:  # the profile of written files, of any date
+            return None
+        elif _works(lambda gray: transform(gray, icc, srgb, (owner, "rgb"), BLACK_POINT), CHANNELS[owner]):
+            return icc, owner
+    notes.append(f"{problem}: ignored, {'plain CMYK' if space == 'cmyk' else 'sRGB'} assumed")
+    return None
+
+
+def _works(convert: Callable[[Array], Array], channels: int) -> bool:
+    """Return whether a conversion of colours with so many channels has a finite result."""
+    try:
+        return bool(np.isfinite(convert(np.full((1, 1, channels), 0.5, np.float32))).all())
+    except (RuntimeError, ValueError):  # imagecodecs.CmsError is a RuntimeError
+        return False
+
+
+def to_srgb(block: Pixels, space: str, profile: tuple[bytes, str] | None) -> Array:
+    """Convert float32 samples of `space` to sRGB, through a profile of `usable_profile` if there is one. Not clipped."""
+    if profile is not None:
+        icc, owner = profile
+        if owner == "rgb" and space == "gray":
+            block = np.repeat(block, 3, axis=2)
+        return transform(block, icc, srgb_profile(), (owner, "rgb"), BLACK_POINT)
+    if space == "cmyk":
+        ink: Array = np.clip(block, 0, 1)
+        light: Array = (1 - ink[..., :3]) * (1 - ink[..., 3:])
+        return light
+    return block
+
+
+def soft_proof(block: Array, profile: bytes) -> Array:
+    """Return sRGB pixels in the colours that the printing condition of a CMYK profile reproduces; black is as dark as its ink."""
+    ink = transform(block, srgb_profile(), profile, ("rgb", "cmyk"), BLACK_POINT)
+    return transform(np.clip(ink, 0, 1), profile, srgb_profile(), ("cmyk", "rgb"), 0)
+
+
+def read_proof(path: str | Path) -> bytes:
+    """Read the profile of --proof and try it. Raises `SettingsError`."""
+    name = f"--proof {shown(path)}"
+    try:
+        info = Path(path).stat()
+        profile = Path(path).read_bytes() if stat.S_ISREG(info.st_mode) and info.st_size <= 8 * MAX_ICC_BYTES else b""
+    except FileNotFoundError:
+        raise SettingsError(f"{name}: no such file{similar_name(path)}") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{name}: cannot be read: {reason(error)}") from error
+    if len(profile) < MIN_ICC_BYTES or profile[36:40] != b"acsp":
+        raise SettingsError(f"{name}: is not an ICC profile; give a CMYK .icc or .icm file")
+    if profile[16:20] != b"CMYK":
+        kind = shown(profile[16:20].decode("latin-1")).strip()
+        raise SettingsError(f"{name}: is a profile for {kind}; give one for CMYK")
+    if not _works(lambda gray: soft_proof(gray, profile), 3):
+        raise SettingsError(f"{name}: the profile is broken or cannot convert to CMYK; give another")
+    return profile

@@ -1,0 +1,82 @@
+"""Pictures in memory: the array types, `Picture`, the samples of a decoder, and operations by blocks of rows.
+
+Inside the program a picture is float32 sRGB in [0, 1], shape (height, width, 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import OutputError
+
+Array = npt.NDArray[Any]
+Pixels = npt.NDArray[np.float32]
+
+BLOCK_PIXELS: Final = 1 << 20
+"""Large pictures are converted in blocks of rows of about this many pixels."""
+CHANNELS: Final = {"gray": 1, "rgb": 3, "cmyk": 4}
+"""The number of colour channels of each colour space of files."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture.
+
+    `pixels`: float32, shape (height, width, 3), sRGB in [0, 1], contiguous, upright.
+    `notes`: one-line warnings for the user, without the file's name.
+    `alpha`: float32, shape (height, width), opacity in [0, 1]; None if it was not requested or is 1 everywhere.
+    """
+
+    pixels: Pixels
+    notes: tuple[str, ...] = ()
+    alpha: Pixels | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+@dataclass
+class Samples:
+    """The samples of a file as its decoder returns them, before orientation and colour conversion.
+
+    `values`: (height, width, channels), any numeric type; the first 1 (gray), 3 (rgb) or 4 (cmyk) channels are colour, and the
+    next one, if any, is alpha. CMYK samples are amounts of ink. `white`: the sample value that means 1.0. `space`: a key of
+    `CHANNELS`. `orientation`: the EXIF orientation, None if absent, or "damaged". `premultiplied`: whether colours are stored
+    multiplied by alpha.
+    """
+
+    values: Array
+    white: float
+    space: str
+    icc: bytes | None = None
+    orientation: object = None
+    notes: list[str] = field(default_factory=list)
+    premultiplied: bool = False
+
+
+def row_blocks(shape: tuple[int, ...], pixels: int | None = None) -> Iterator[slice]:
+    """Yield slices over the rows of a (height, width, ...) array, each of about `pixels` (or BLOCK_PIXELS) pixels."""
+    rows = max(1, (pixels or BLOCK_PIXELS) // max(1, shape[1]))
+    for top in range(0, shape[0], rows):
+        yield slice(top, min(top + rows, shape[0]))
+
+
+def check_pixels(pixels: Array) -> None:
+    """Raise `OutputError` unless pixels are finite floats of shape (height, width, 3 or 4)."""
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or not pixels.size or pixels.dtype.kind != "f":
+        raise OutputError(f"pixels: {pixels.dtype} of shape {pixels.shape}; must be float (height, width, 3 or 4)")
+    for rows in row_blocks(pixels.shape):
+        if not np.isfinite(pixels[rows]).all():
+            raise OutputError("the picture contains NaN or infinite values and is not written")
+
+
+def quantize(block: Array, dtype: type[np.uint8] | type[np.uint16]) -> Array:
+    """Return values in [0, 1] as 8- or 16-bit integers, clipped and rounded to nearest."""
+    return np.rint(np.clip(block, 0, 1) * np.float32(np.iinfo(dtype).max)).astype(dtype)

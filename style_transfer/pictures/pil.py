@@ -1,0 +1,140 @@
+"""PIL pictures: conversion from and to them, and the metadata that files hold in EXIF blocks and image descriptions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from ..errors import ImageError, OutputError
+from ..files import reason, shown
+from .develop import develop
+from .picture import Array, Picture, Samples, check_pixels, quantize, row_blocks
+
+DESCRIPTION: Final = 0x010E
+ORIENTATION: Final = 0x0112
+_lock = threading.Lock()  # guards Pillow's global pixel limit and Python's global warning filters
+
+
+@contextlib.contextmanager
+def pillow_limits_off() -> Iterator[None]:
+    """Lift Pillow's own pixel limit and silence its warnings, for which this package has its own limit and notes."""
+    with _lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
+    """Convert a PIL picture as `load` converts files: its ICC profile and EXIF orientation are applied.
+
+    Modes I;16 and I have values up to 65535; mode F must be in [0, 1]. Raises `ImageError` for a mode that is not supported
+    (LAB), for NaN, for an object that is not a PIL picture, and for a picture whose file is damaged.
+    """
+    name = "PIL picture"
+    if not isinstance(image, Image.Image):
+        raise ImageError(f"a PIL picture is expected, not {type(image).__name__}; Image.open or Image.fromarray makes one")
+    if not image.width or not image.height:
+        raise ImageError(f"{name}: {image.width} x {image.height} has no pixels")
+    try:
+        with pillow_limits_off():
+            raw = samples_of(image, name, alpha)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes files lazily
+        raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
+    return develop(raw, name, keep_alpha=alpha)
+
+
+def to_pil(pixels: Array) -> Image.Image:
+    """Return (height, width, 3 or 4) pixels in [0, 1] as an 8-bit RGB or RGBA PIL picture, rounded and clipped.
+
+    Raises `OutputError` for a wrong shape or NaN.
+    """
+    check_pixels(pixels)
+    result = np.empty(pixels.shape, np.uint8)
+    for rows in row_blocks(pixels.shape):
+        result[rows] = quantize(pixels[rows], np.uint8)
+    return Image.fromarray(result)
+
+
+def samples_of(image: Image.Image, name: str, alpha: bool = False) -> Samples:
+    """Return the samples, profile and orientation of a PIL picture; with `alpha` a transparent colour becomes an alpha channel.
+
+    Raises `ImageError` for a mode that is not supported.
+    """
+    notes = []
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its preview
+        notes.append(f"animated {image.format or 'picture'}: only the first frame is used")
+    icc = image.info.get("icc_profile")
+    orientation = exif_orientation(image.getexif)
+    mode = image.mode
+    if mode in ("P", "PA", "HSV", "YCbCr"):
+        transparent = mode == "PA" or "transparency" in image.info
+        image = image.convert("RGBA" if transparent else "RGB")
+    elif mode in ("RGBa", "La"):
+        image = image.convert(mode[:-1] + "A")
+    elif mode in ("L", "RGB") and "transparency" in image.info and alpha:
+        image = image.convert("RGBA")
+    elif mode in ("L", "RGB") and "transparency" in image.info:
+        notes.append("transparent colour ignored; colours are used as stored")
+    elif mode == "RGBX":
+        image = image.convert("RGB")
+    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
+        space = "gray"
+    elif image.mode in ("RGB", "RGBA", "CMYK"):
+        space = "cmyk" if image.mode == "CMYK" else "rgb"
+    else:
+        raise ImageError(f"{name}: PIL mode {image.mode} is not supported; convert it to RGB")
+    values = np.asarray(image)
+    white = {"1": 1.0, "F": 1.0}.get(image.mode, 65535.0 if image.mode.startswith("I") else 255.0)
+    return Samples(values.reshape(image.height, image.width, -1), white, space, icc, orientation, notes)
+
+
+def exif_orientation(load: Callable[[], Image.Exif]) -> object:
+    """Return the orientation tag of the EXIF block that `load` returns, None without one, "damaged" if `load` fails."""
+    try:
+        return load().get(ORIENTATION)
+    except Exception:  # Pillow raises SyntaxError, struct.error, KeyError and others for damaged EXIF
+        return "damaged"
+
+
+def exif_block(dpi: float, metadata: Mapping[str, str]) -> bytes:
+    """Return an EXIF block with the resolution, the metadata as JSON in ImageDescription, and Software."""
+    block = Image.Exif()
+    block[0x011A] = block[0x011B] = dpi  # XResolution, YResolution
+    block[0x0128] = 2  # ResolutionUnit: inch
+    if metadata:
+        block[DESCRIPTION] = json.dumps(metadata)
+    if "Software" in metadata:
+        block[0x0131] = ascii_only(metadata["Software"])
+    return block.tobytes()
+
+
+def ascii_only(text: str) -> str:
+    """Return a text with a question mark for each character that is not ASCII."""
+    return text.encode("ascii", "replace").decode("ascii")
+
+
+def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata with values that UTF-8 can encode; raise `OutputError` for a name that PNG does not allow."""
+    for key in metadata:
+        if not (1 <= len(key) <= 79 and key.isascii() and key.isprintable() and " ".join(key.split()) == key):
+            raise OutputError(f"metadata name {shown(key)!r}: must be 1 to 79 printable ASCII characters")
+    return {k: v.encode("utf-8", "backslashreplace").decode("utf-8") for k, v in metadata.items()}
+
+
+def parse_description(text: str) -> dict[str, str]:
+    """Return the metadata in an image description, which are JSON; empty for the description of another program."""
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return {k: v for k, v in entries.items() if isinstance(v, str)} if isinstance(entries, dict) else {}

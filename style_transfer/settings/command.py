@@ -1,0 +1,57 @@
+"""What a command decides beside the picture: files, messages, checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+from .option import check_not_empty, option, validate_fields
+
+FILE: Final[dict[str, Any]] = {"metavar": "FILE", "check": check_not_empty}
+FILES: Final[dict[str, Any]] = FILE | {"many": True}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CommandOptions:
+    """The options of the command line that belong neither to `Settings` nor to an observer."""
+
+    output: str | None = option(None, "write the result to this file; .tif .tiff .png have 16 bits per channel, .jpg .jpeg "
+        ".webp 8; several results go to a folder or a pattern such as {content}_{style}.tif", topic="files", short="-o",
+        default_help="out.png, or the folder out", **FILE)  # fmt: skip
+    each: tuple[str, ...] | None = option(None, "process each of these pictures or folders; all other pictures are "
+        "styles", topic="files", many=True, metavar="CONTENT")  # fmt: skip
+    grid: bool = option(False, "process each content with each style alone", topic="files", flag=True)
+    overwrite: bool = option(False, "with several results, overwrite existing ones", topic="files", flag=True)
+    contact_sheet: str | None = option(None, "write a labelled overview of all results to this file", topic="files",
+        **FILE)  # fmt: skip
+    save_every: int = option(50, "write the picture every N steps; 0 writes it only after each scale", topic="files", kind=int,
+        minimum=0)  # fmt: skip
+    save_iterates: str | None = option(None, "keep each written picture under a numbered name, such as frames/{number}.png; "
+        "fields: {number} {iteration} {scale} {step} {content} {style}", topic="files", metavar="PATTERN",
+        check=check_not_empty)  # fmt: skip
+    checkpoint: str | None = option(None, "write checkpoints to this file, or to none if it is off; they are removed when the "
+        "run is complete", topic="files", default_help="OUTPUT.checkpoint", **FILE)  # fmt: skip
+    checkpoint_every: float = option(60.0, "write a checkpoint at intervals, less often where that takes over 2 % of "
+        "the time; 0 writes one only after each scale", topic="files", kind=float, minimum=0.0, maximum=1e9,
+        metavar="SECONDS")  # fmt: skip
+    resume: bool = option(False, "continue an interrupted run with the same pictures and options", topic="files",
+        flag=True)  # fmt: skip
+    keep_checkpoint: bool = option(False, "keep the checkpoint of a complete run", topic="files", flag=True)
+    max_pixels: int = option(500_000_000, "refuse larger input pictures", topic="files", kind=int, minimum=1)
+    config: str | None = option(None, "read options from this TOML file; variables STYLE_TRANSFER_... override it, and flags "
+        "override both", topic="files", **FILE)  # fmt: skip
+    dump_config: bool = option(False, "print such a file with the chosen options, and exit", topic="files", flag=True)
+
+    proof: str | None = option(None, "soft-proof the input pictures with this CMYK ICC profile", topic="colour", metavar="FILE")
+    content_mask: tuple[str, ...] | None = option(None, "apply each style, or each part of one style, where these masks of the "
+        "content are white; or where a single mask has a colour", topic="masks", **FILES)  # fmt: skip
+    style_mask: tuple[str, ...] | None = option(None, "use only these parts of the styles, one mask for each content mask, or "
+        "masks in the same colours", topic="masks", default_help="all of each style", **FILES)  # fmt: skip
+    dpi: float = option(72.0, "write this resolution into the result, in dots per inch", topic="size", kind=float, minimum=0.1,
+        maximum=65535.0)  # fmt: skip
+    dry_run: bool = option(False, "print scales, tiles, memory, disk space and time, and exit", topic="size", flag=True)
+    quiet: bool = option(False, "print only errors and the path of the result", topic="watching", flag=True)
+    json: bool = option(False, "print one JSON line for each step, with each term of the loss", topic="watching", flag=True)
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
