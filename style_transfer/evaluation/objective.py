@@ -35,7 +35,8 @@ NORMALIZED_EPS = 1e-8
 class Term:
     """One summand of the objective: `weight` times a loss at a layer.
 
-    Its gradient is multiplied by `gradient_factor`; with `normalized` it is divided by the sum of its magnitudes at the layer.
+    Its gradient is multiplied by `gradient_factor`. With `normalized`, it is scaled at the layer to an L1 norm of `weight` times
+    that factor.
     """
 
     name: str
@@ -170,9 +171,9 @@ class Objective:
         }
         parts = self._scores(totals)
         loss = torch.stack(list(parts.values())).sum()
-        followed = torch.stack([parts[term.name] * term.gradient_factor for term in self.terms]).sum()
+        gradient_loss = torch.stack([parts[term.name] * term.gradient_factor for term in self.terms]).sum()
         values = [value for stats in totals.values() for value in stats.sums.values()]
-        gradients = iter(torch.autograd.grad(followed, values, allow_unused=True, materialize_grads=True))
+        gradients = iter(torch.autograd.grad(gradient_loss, values, allow_unused=True, materialize_grads=True))
         weights = {name: {key: next(gradients) for key in stats.sums} for name, stats in totals.items()}
         if any(term.normalized for term in self.terms):
             self._normalize(image, weights)
@@ -187,7 +188,7 @@ class Objective:
         return {term.name: score * term.weight for term, score in zip(self.terms, scores, strict=True)}
 
     def _normalize(self, image: Tensor, weights: Mapping[str, dict[str, Tensor]]) -> None:
-        """Scale `weights` so that each normalized term's gradient at its layer has magnitudes that sum to the term's weight.
+        """Scale `weights` so that each normalized term's gradient at its layer has an L1 norm of its weight times its factor.
 
         As neural-style's -normalize_gradients. The magnitudes need another sweep, without gradients through the network.
         """
@@ -207,8 +208,9 @@ class Objective:
 
         sums, _ = self.sweep.measure(image, magnitudes, keep=False)
         for name, stats in reduce_stats(sums, self.group).items():
+            wanted = terms[name].weight * terms[name].gradient_factor
             for key in weights[name]:
-                weights[name][key] = weights[name][key] * (terms[name].weight / (stats.sums["l1"] + NORMALIZED_EPS))
+                weights[name][key] = weights[name][key] * (wanted / (stats.sums["l1"] + NORMALIZED_EPS))
 
 
 class MeasuredStyles:
