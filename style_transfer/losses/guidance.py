@@ -110,9 +110,9 @@ def regions_of(
         return _coloured(content_masks[0], style_masks, styles, sizes)
     count = len(content_masks)
     if styles not in (1, count):
-        raise SettingsError(f"--content-mask has {count} masks for {styles} styles; give one for each, or a single style")
+        raise SettingsError(f"--content-mask: masks given: {count}, styles: {styles}; give one for each, or a single style")
     if len(style_masks) not in (0, count):
-        raise SettingsError(f"--style-mask has {len(style_masks)} masks for {count} content masks; give one for each, or none")
+        raise SettingsError(f"--style-mask: masks given: {len(style_masks)}, content masks: {count}; give one for each, or none")
     regions = []
     for index, mask in enumerate(content_masks):
         style = 0 if styles == 1 else index
@@ -127,7 +127,7 @@ def regions_of(
 def _coloured(mask: Pixels, style_masks: Sequence[Pixels], styles: int, sizes: Sequence[Size]) -> tuple[Region, ...]:
     if len(style_masks) != styles:
         raise SettingsError(
-            f"--style-mask has {len(style_masks)} masks for {styles} styles; with masks in colours give one for each"
+            f"--style-mask: masks given: {len(style_masks)}, styles: {styles}; with masks in colours give one for each"
         )
     parts = colours(mask, "content mask 1")
     regions = []

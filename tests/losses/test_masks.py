@@ -207,8 +207,8 @@ def test_large_colour_masks_take_little_memory() -> None:
     ("content", "style", "styles", "error", "words"),
     [
         ([], [gray(30, 30)], 1, SettingsError, "--style-mask goes with --content-mask"),
-        ([gray(40, 60)] * 3, [], 2, SettingsError, "--content-mask has 3 masks for 2 styles"),
-        ([gray(40, 60)] * 2, [gray(30, 30)], 1, SettingsError, "--style-mask has 1 masks for 2 content masks"),
+        ([gray(40, 60)] * 3, [], 2, SettingsError, "--content-mask: masks given: 3, styles: 2"),
+        ([gray(40, 60)] * 2, [gray(30, 30)], 1, SettingsError, "--style-mask: masks given: 1, content masks: 2"),
         ([gray(60, 40)], [], 1, ImageError, "content mask 1 is 40x60, but its picture is 60x40"),
         ([gray(40, 60, 0.0)], [], 1, ImageError, "content mask 1 is black all over"),
         ([gray(40, 60)], [gray(30, 20)], 1, ImageError, "style mask 1 is 20x30"),
