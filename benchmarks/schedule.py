@@ -51,37 +51,37 @@ class Trace:
         return next((s for s, found in zip(self.seconds, self.losses, strict=True) if found <= loss), None)
 
 
-def judge_of(content: torch.Tensor, style: torch.Tensor, settings: Resolved, network: Network) -> Objective:
-    """Return what tells the loss at the last scale."""
+def last_objective(content: torch.Tensor, style: torch.Tensor, settings: Resolved, network: Network) -> Objective:
+    """Return the objective of the last scale."""
     stage = plan(size_of(content), [size_of(style)], settings)[-1]
     return Objective(
         [network], resized_for(network, content, stage.size), [resized_for(network, style, stage.style_sizes[0])], settings
     )
 
 
-def trace(content: torch.Tensor, style: torch.Tensor, settings: Resolved, judge: Objective) -> Trace:
+def trace(content: torch.Tensor, style: torch.Tensor, settings: Resolved, objective: Objective) -> Trace:
     """Paint, and look at the average every ten steps of the last scale."""
     (network,) = load_networks(settings, [torch.device("cpu")])
     losses, seconds, steps = [], [], 0
     start, looking = time.perf_counter(), 0.0
     for iterate in stylize(content, [style], settings, networks=[network]):
         steps += 1
-        if iterate.size == judge.size and (iterate.step % 10 == 0 or iterate.ends_run):
+        if iterate.size == objective.size and (iterate.step % 10 == 0 or iterate.ends_run):
             before = time.perf_counter()
-            losses.append(float(judge.evaluate(iterate.image().requires_grad_()).loss))
+            losses.append(float(objective.evaluate(iterate.image().requires_grad_()).loss))
             seconds.append(before - start - looking)
             looking += time.perf_counter() - before
     return Trace(tuple(losses), tuple(seconds), steps)
 
 
-def textbook_trace(content: torch.Tensor, style: torch.Tensor, settings: Resolved, judge: Objective) -> Trace:
+def textbook_trace(content: torch.Tensor, style: torch.Tensor, settings: Resolved, objective: Objective) -> Trace:
     """Paint as the textbook does, and look at the end."""
     assert settings.weights is not None
     state = weights.check(weights.read(settings.weights), VGG19, settings.weights)
     stages = plan(size_of(content), [size_of(style)], settings)
     sizes, steps = [stage.size for stage in stages], [stage.steps for stage in stages]
     done = textbook.run(textbook.VGG(state, settings.pooling), content, style, settings.style_loss, sizes, steps)
-    loss = float(judge.evaluate(done.image.clone().requires_grad_()).loss)
+    loss = float(objective.evaluate(done.image.clone().requires_grad_()).loss)
     return Trace((loss,), (done.seconds[-1][-1],), sum(steps))
 
 
@@ -108,14 +108,14 @@ def compare(record: Record, content: Path, style: Path, settings: Resolved, runs
     """Paint a pair in both ways and record losses, steps and seconds, with the trace of both as samples."""
     pictures = [to_tensor(images.load(str(path))) for path in (content, style)]
     (exact,) = load_networks(dataclasses.replace(settings, precision="fp32"), [torch.device("cpu")])
-    judge, found = judge_of(*pictures, settings, exact), []
+    objective, found = last_objective(*pictures, settings, exact), []
     for run in runs:
         if run.kind == "textbook":
-            found.append(textbook_trace(*pictures, settings, judge))
+            found.append(textbook_trace(*pictures, settings, objective))
             continue
         iterations = "auto" if run.kind == "auto" else settings.iterations
         about = {"iterations": iterations, "precision": run.precision or settings.precision}
-        found.append(trace(*pictures, dataclasses.replace(settings, **about), judge))
+        found.append(trace(*pictures, dataclasses.replace(settings, **about), objective))
     first, second = found
     reached = second.reached(first.losses[-1])
     samples = {f"{name} {kind}": rounded(list(getattr(trace, kind))) for name, trace in (("first", first), ("second", second))

@@ -35,7 +35,7 @@ def borders(sweep: Sweep) -> tuple[set[int], set[int]]:
     """Return the rows and the columns of pixels at which tiles begin."""
     rows, columns, scale = set(), set(), 1
     for part in sweep.parts:
-        boxes = [tile.own for hand in part.tiles for tile in hand]
+        boxes = [tile.own for tiles in part.tiles for tile in tiles]
         rows |= {scale * box.top for box in boxes}
         columns |= {scale * box.left for box in boxes}
         scale *= part.segment.geometry.stride

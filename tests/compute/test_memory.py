@@ -62,6 +62,21 @@ def test_the_memory_of_an_accelerator_is_its_own_or_unknown(monkeypatch: pytest.
     assert memory.free_bytes(xpu) == 5300 and memory.used_bytes(xpu) == 400
 
 
+def test_the_peak_of_an_accelerator_never_falls_though_measurements_reset_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    xpu, peak = torch.device("xpu:0"), [900]
+    monkeypatch.setattr(memory, "_peaks", {})
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda device: (5000, 9000))
+    monkeypatch.setattr(torch.accelerator, "memory_reserved", lambda device: 700)
+    monkeypatch.setattr(torch.accelerator, "memory_allocated", lambda device: 400)
+    monkeypatch.setattr(torch.accelerator, "max_memory_allocated", lambda device: peak[0])
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", lambda device: peak.__setitem__(0, 400))
+    with memory.measured_rise(xpu) as rise:
+        peak[0] = 650
+    assert rise == [250] and memory.peak_bytes([CPU, xpu]) == 900
+    peak[0] = 1200
+    assert memory.peak_bytes([xpu]) == 1200
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="resets the peak by /proc")
 def test_the_peak_never_falls_though_measurements_reset_it() -> None:
     memory.keep_freed(False)

@@ -22,6 +22,7 @@ from style_transfer.engine.optimizers.lbfgs import LBFGS
 from style_transfer.errors import SettingsError
 from style_transfer.evaluation.objective import Objective
 from style_transfer.networks.forward import Network
+from style_transfer.networks.loading import load_networks
 from style_transfer.pictures import to_pil
 from style_transfer.pictures.tensors import to_pixels
 from style_transfer.settings import PRESETS, Resolved, Settings
@@ -173,8 +174,6 @@ def test_flags_come_after_the_preset_and_networks_bring_their_own_layers() -> No
 def test_every_preset_is_valid_and_paints_with_any_network(name: str) -> None:
     settings = resolved(preset=name, network="compact", min_scale=40, end_scale="40", initial_iterations=6, iterations=2)
     assert settings.network == "compact"
-    from style_transfer.networks.loading import load_networks
-
     networks = load_networks(settings, [torch.device("cpu")])
     losses = [float(it.loss) for it in stylize(CONTENT.float(), [STYLES[0].float()], settings, networks=networks)]
     assert all(loss == loss and loss < float("inf") for loss in losses)
