@@ -20,7 +20,7 @@ from record import RESULTS, Record
 
 PROGRAMS = {
     "empty program": ["-c", "pass"],
-    "-h": ["-m", "style_transfer", "-h"],
+    "--help": ["-m", "style_transfer", "--help"],
     "--version": ["-m", "style_transfer", "--version"],
     "--help watching": ["-m", "style_transfer", "--help", "watching"],
 }
