@@ -166,6 +166,11 @@ class Group:
             places[rank].copy_(part)
         return result
 
+    def gather_rows(self, own: Tensor, bands: Sequence[Rows]) -> Tensor:
+        """Return all rows of a tensor, of which `own` is this rank's band, on the CPU; only rank 0 gets rows."""
+        wanted = [(0, bands[-1][1]), *[(0, 0)] * (self.size - 1)]
+        return self.exchange_rows(own, bands, wanted).cpu()
+
     def reduce_rows(self, read: Tensor, bands: Sequence[Rows], wanted: Sequence[Rows]) -> Tensor:
         """Return this rank's band of the sum of all ranks' tensors `read` for the rows `wanted`: `exchange_rows` transposed."""
         if self.size == 1:

@@ -153,8 +153,13 @@ class Scale:
         else:
             styles = [job.styles[origin] for origin in job.origins]
             image = first_picture(job.content, styles, self.stage.size, job.settings)[:, :, rows[0] : rows[1]]
-        optimizer = OPTIMIZERS[job.settings.optimizer].from_settings(job.settings, context.group, 0.5**self.halvings)
-        return Tensors(image.to(device, network.dtype), Average(self.schedule.avg_decay), optimizer)
+        return Tensors(image.to(device, network.dtype), Average(self.schedule.avg_decay), self._optimizer())
+
+    def _optimizer(self) -> Optimizer:
+        """Return the optimizer before its first step."""
+        settings = self.context.job.settings
+        optimizer: Optimizer = OPTIMIZERS[settings.optimizer].from_settings(settings, self.context.group, 0.5**self.halvings)
+        return optimizer
 
     def _continued(self, before: Tensors) -> Tensors:
         """Return the tensors of the scale before, resized; the old tensors are freed one by one to limit the peak of memory."""
@@ -174,8 +179,7 @@ class Scale:
         if job.settings.tile == "auto":
             self.retrier.limits = stored_limits(state.limits, self.retrier.limits)
         own = state.distributed(group, self.bands, self.retrier.state_device)
-        average = Average(self.schedule.avg_decay)
-        optimizer = OPTIMIZERS[job.settings.optimizer].from_settings(job.settings, group, 0.5**self.halvings)
+        average, optimizer = Average(self.schedule.avg_decay), self._optimizer()
         try:
             optimizer.restore(own.tensors, own.numbers)
             average.restore(own.tensors, own.numbers)

@@ -51,9 +51,8 @@ class State:
 
     def rows(self, group: Group) -> Iterator[tuple[str, Tensor]]:
         """Yield the whole tensors, on the CPU, one after the other. In a group all ranks must iterate; only rank 0 gets rows."""
-        wanted = [(0, self.size[0]), *[(0, 0)] * (group.size - 1)]
         for name, tensor in self.tensors.items():
-            yield name, group.exchange_rows(tensor.detach(), self.bands, wanted).cpu()
+            yield name, group.gather_rows(tensor.detach(), self.bands)
 
     def whole(self, group: Group) -> State:
         """Return a copy on the CPU that later steps do not change, with all rows on rank 0 and none on other ranks."""

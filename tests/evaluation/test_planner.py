@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.engine_runs import iterates_of
 from support.settings import resolved
 from support.tiny import picture
 
 from style_transfer.compute import memory
-from style_transfer.engine import loop as engine
-from style_transfer.engine.iterate import BlendMask, Iterate
+from style_transfer.engine.iterate import BlendMask
 from style_transfer.errors import MemoryLimitError, SettingsError
 from style_transfer.evaluation import costs, planner
 from style_transfer.evaluation.objective import Objective
@@ -26,17 +26,6 @@ from style_transfer.networks.forward import Network
 MakeNetwork = Callable[..., Network]
 CPU = torch.device("cpu")
 LAYERS = {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"}
-
-
-@pytest.fixture
-def tiny(make_network: MakeNetwork) -> Network:
-    return make_network()
-
-
-def run(network: Network, **about: object) -> list[Iterate]:
-    settings = resolved(min_scale=90, end_scale="128", initial_iterations=3, iterations=3, **about)
-    content, style = picture(1, 96, 128, network.dtype), picture(2, 80, 100, network.dtype)
-    return list(engine.stylize(content, [style], settings, networks=[network]))
 
 
 def test_state_is_at_most_100_bytes_a_pixel_for_vgg19() -> None:
@@ -123,10 +112,10 @@ def test_the_picture_moves_to_the_host_where_a_device_is_too_small(monkeypatch: 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_picture_on_the_host_comes_to_the_same(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     network = make_network(devices=(torch.device("cuda:0"),))
-    there = run(network, tile="32")[-1]
+    there = iterates_of(network, tile="32")[-1]
     plan = planner.plan_for([network], (96, 128), resolved(tile="32"))
     monkeypatch.setattr(planner, "plan_for", lambda *_: planner.Plan(plan.limits, host=True))
-    here = run(network, tile="32")[-1]
+    here = iterates_of(network, tile="32")[-1]
     assert here.average.value().device.type == "cpu"
     assert torch.allclose(here.image(), there.image(), atol=1e-3)
 
@@ -161,9 +150,9 @@ def test_freed_memory_is_kept_where_there_is_room_for_it(monkeypatch: pytest.Mon
 
 def test_a_limit_makes_tiles_and_the_same_picture(make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = make_network(dtype=torch.float64)
-    whole = run(exact)
+    whole = iterates_of(exact)
     assert all(iterate.tiles == (1,) for iterate in whole)
-    tiled = run(exact, tile="32")
+    tiled = iterates_of(exact, tile="32")
     assert all(sum(iterate.tiles) > 4 for iterate in tiled)
     for a, b in zip(whole, tiled, strict=True):
         assert float(a.loss) == pytest.approx(float(b.loss), rel=1e-6)
@@ -171,11 +160,11 @@ def test_a_limit_makes_tiles_and_the_same_picture(make_network: MakeNetwork, mon
     monkeypatch.setattr(memory, "used_bytes", lambda device: used)
     monkeypatch.setattr(planner, "LIBRARIES", 0)
     room = 128 * 96 * 100 + 400_000
-    limited = run(make_network(), memory=str(used + room))
+    limited = iterates_of(make_network(), memory=str(used + room))
     # in float32 rounding grows from step to step, by the sign of content differences near zero above all
     assert limited[-1].tiles > (1,) and float(limited[-1].loss) == pytest.approx(float(whole[-1].loss), rel=2e-2)
     with pytest.raises(MemoryLimitError, match="beside the tiles"):
-        run(make_network(), memory=str(used + 10))
+        iterates_of(make_network(), memory=str(used + 10))
 
 
 def test_what_was_measured_of_a_network_goes_with_it(make_network: MakeNetwork) -> None:

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from support.engine_runs import iterates_of
 from support.settings import resolved
-from support.tiny import picture
 
 from style_transfer.compute import memory
 from style_transfer.compute.distributed import LOCAL, Group
-from style_transfer.engine import loop as engine
-from style_transfer.engine.iterate import Iterate
 from style_transfer.engine.schedule import plan_stages
 from style_transfer.errors import MemoryLimitError
 from style_transfer.evaluation import planner
@@ -22,7 +20,6 @@ from style_transfer.networks.forward import Network
 
 MakeNetwork = Callable[..., Network]
 CPU = torch.device("cpu")
-LAYERS = {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"}
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +27,6 @@ def thresholds() -> Iterator[None]:
     """Restore what a retrier without a run sets."""
     yield
     memory.keep_freed(False)
-
-
-@pytest.fixture
-def tiny(make_network: MakeNetwork) -> Network:
-    return make_network()
-
-
-def run(network: Network, **about: object) -> list[Iterate]:
-    settings = resolved(min_scale=90, end_scale="128", initial_iterations=3, iterations=3, **about)
-    content, style = picture(1, 96, 128, network.dtype), picture(2, 80, 100, network.dtype)
-    return list(engine.stylize(content, [style], settings, networks=[network]))
 
 
 def test_kept_memory_is_given_back_when_it_has_become_too_much(
@@ -80,9 +66,9 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_tiles(
     make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exact = make_network(dtype=torch.float64)
-    expected = run(exact)
+    expected = iterates_of(exact)
     failing = Failing(monkeypatch, 3)
-    found = run(exact)
+    found = iterates_of(exact)
     assert len(found) == len(expected)
     assert [sum(tiles) for tiles in failing.seen[:4]] == sorted(sum(tiles) for tiles in failing.seen[:4])
     assert failing.seen[0] == (1,) and sum(failing.seen[3]) > 2
@@ -94,7 +80,7 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_tiles(
 def test_memory_that_is_never_enough_ends_with_an_error(tiny: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = Failing(monkeypatch, 10**6)
     with pytest.raises(MemoryLimitError, match="even in small tiles"):
-        run(tiny)
+        iterates_of(tiny)
     assert len(failing.seen) == RETRIES
 
 
@@ -104,7 +90,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny: Network, monkeypa
 
     monkeypatch.setattr(Sweep, "gradient", broken)
     with pytest.raises(RuntimeError, match="a bug"):
-        run(tiny)
+        iterates_of(tiny)
 
 
 def test_smaller_limits_end_at_the_smallest_tiles(tiny: Network) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,14 +24,6 @@ from style_transfer.geometry.scales import Stage
 from style_transfer.observers.observer import Result
 from style_transfer.observers.web import WebObserver, WebOptions, pictures, routes
 from style_transfer.registry import OBSERVERS
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    observer = Page().open()
-    yield observer
-    observer.close()
-    assert not observer.server._thread.is_alive()
 
 
 def until(holds: Callable[[], object], seconds: float = 20) -> None:

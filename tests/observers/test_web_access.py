@@ -7,7 +7,6 @@ import gc
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,6 @@ from style_transfer.errors import SettingsError
 from style_transfer.geometry.scales import Stage
 from style_transfer.observers.web import guard, server
 from style_transfer.observers.web.pyramid import Pyramid
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    observer = Page().open()
-    yield observer
-    observer.close()
-    assert not observer.server._thread.is_alive()
 
 
 def test_the_token_becomes_a_cookie(page: Page) -> None:

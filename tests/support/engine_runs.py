@@ -9,9 +9,11 @@ from torch import Tensor
 
 from style_transfer.compute.distributed import LOCAL
 from style_transfer.engine import loop as engine
+from style_transfer.engine.iterate import Iterate
 from style_transfer.engine.state import State
 from style_transfer.networks.forward import Network
 from style_transfer.settings import Settings
+from support.settings import resolved
 from support.tiny import picture
 
 CONTENT, STYLE = picture(1, 51, 60, torch.float32), picture(2, 70, 55, torch.float32)
@@ -25,6 +27,13 @@ def run(network: Network, settings: Settings, **about: Any) -> list[Step]:
     """Return the iterations of a run."""
     iterates = engine.stylize(CONTENT, [STYLE], settings, networks=[network], **about)
     return [(float(iterate.loss), iterate.image()) for iterate in iterates]
+
+
+def iterates_of(network: Network, **about: Any) -> list[Iterate]:
+    """Return the iterates of a run of two scales, 90 and 128 pixels, with three iterations each."""
+    settings = resolved(min_scale=90, end_scale="128", initial_iterations=3, iterations=3, **about)
+    content, style = picture(1, 96, 128, network.dtype), picture(2, 80, 100, network.dtype)
+    return list(engine.stylize(content, [style], settings, networks=[network]))
 
 
 def run_with_states(network: Network, settings: Settings, **about: Any) -> tuple[list[Step], list[State]]:
