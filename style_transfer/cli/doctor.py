@@ -19,7 +19,7 @@ from .. import __version__
 from .. import pictures as images
 from ..compute import devices, memory
 from ..errors import EXIT_CODES, DeviceError, StyleTransferError, WeightsError
-from ..files import reason, shown
+from ..files import file_digest, reason, shown
 from ..networks import COMPACT, download, weights
 from ..observers.stdout import print_out
 from ..registry import OUTPUT_FORMATS
@@ -130,7 +130,7 @@ def _vgg19() -> Iterator[Finding]:
             yield Finding("VGG-19's weights", text, WeightsError, f"set TORCH_HOME to a writable folder; or {where}")
         return
     try:
-        found = weights.digest(path)
+        found = file_digest(path)
     except OSError as error:
         yield Finding("VGG-19's weights", f"{shown(path)}: {reason(error)}", WeightsError, "correct its permissions")
         return

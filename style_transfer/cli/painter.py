@@ -104,7 +104,9 @@ class Painter:
             return 0
         checkpoint = self.shared(files.load_checkpoint, lambda found: None)
         state = None if checkpoint is None else checkpoint.state
-        recipe = make_recipe(self.command.argv, files.task, self.settings, self.options, loaded[0], names, job.run.stages)
+        recipe = self.shared(
+            lambda: make_recipe(self.command.argv, files.task, self.settings, self.options, loaded[0], names, job.run.stages)
+        )
         checkpointer = None
         if files.checkpoint is not None:
             number = 0 if checkpoint is None else checkpoint.number
@@ -132,7 +134,7 @@ class Painter:
         picture_run = PictureRun(job.run, info, writer, checkpointer, self.observers, self.interrupt)
         complete = info.resumed == (len(job.run.stages) - 1, job.run.stages[-1].steps)
         try:
-            if self.group.broadcast(None if self.group.rank else complete):
+            if self.shared(lambda: complete):
                 result = picture_run.save_complete(state) if state is not None else None
             else:
                 del state  # its tensors would stay in memory

@@ -65,8 +65,9 @@ class Parser(argparse.ArgumentParser):
 
 def option_classes() -> list[type]:
     """Return the dataclasses whose fields are options: those of the command, of the picture, and of the observers."""
-    observers = (entry.Options for entry in OBSERVERS.values())
-    return [CommandOptions, Settings, *dict.fromkeys(kind for kind in observers if kind is not None)]
+    kinds = {entry.Options for entry in OBSERVERS.values()} - {None}
+    observers = sorted(kinds, key=lambda kind: kind.__module__)  # imports change the order of registration
+    return [CommandOptions, Settings, *observers]
 
 
 def metavar(about: Option) -> str:

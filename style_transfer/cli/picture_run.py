@@ -15,7 +15,7 @@ from ..compute.distributed import Request
 from ..engine import Iterate, Job, State, picture_of
 from ..engine.checkpointer import Checkpointer
 from ..errors import NumericError, OutputError, StyleTransferError
-from ..files import exists, shown
+from ..files import exists
 from ..observers import Observer, Progress, Result, RunInfo
 from ..observers.console import TimeLeft
 from ..pictures import Pixels
@@ -39,7 +39,7 @@ def tiles_note(iterate: Iterate) -> str:
 def halvings_note(iterate: Iterate) -> str:
     """Return a note on a run that continues with smaller steps."""
     return (
-        "style_transfer: note: the loss or the picture was not finite; resuming from "
+        "the loss or the picture was not finite; resuming from "
         f"{iterate.w}x{iterate.h}, iteration {iterate.step}, with 1/{2**iterate.halvings} of the step size"
     )
 
@@ -65,11 +65,11 @@ def sidecar(progress: Progress, checkpointer: Checkpointer | None, *, finished: 
     }
 
 
-def report_problem(checkpointer: Checkpointer, report: Callable[[str], None]) -> None:
+def report_problem(checkpointer: Checkpointer, note: Callable[[str], None]) -> None:
     """Report a checkpoint that could not be written."""
     problem = checkpointer.problem()
     if problem is not None:
-        report(shown(f"style_transfer: note: {problem}; the run continues without this checkpoint"))
+        note(f"{problem}; the run continues without this checkpoint")
 
 
 class PictureRun:
@@ -118,7 +118,7 @@ class PictureRun:
                 observer.step(progress)
             if iterate.halvings > halvings:
                 halvings = iterate.halvings
-                self.report(halvings_note(iterate))
+                self.writer.note(halvings_note(iterate))
             agreed = self._requests()
             last = progress, agreed
             ends_scale = iterate.ends_scale or bool(agreed & Request.FINISH_SCALE)
@@ -166,7 +166,7 @@ class PictureRun:
         self._write_last(progress)
         if self.checkpointer is not None:
             self.checkpointer.close()
-            report_problem(self.checkpointer, self.report)
+            report_problem(self.checkpointer, self.writer.note)
         early = bool(agreed & (Request.FINISH | Request.FINISH_SCALE)) and not agreed & Request.STOP
         status = "finished" if iterate.ends_run else "finished early" if early else "stopped"
         return Result(
@@ -192,7 +192,7 @@ class PictureRun:
                 try:
                     self._write_state(state, finished=False)
                 except OutputError as problem:
-                    self.report(shown(f"style_transfer: note: {problem}"))
+                    self.writer.note(str(problem))
             self.checkpointer.close()
         for observer in self.observers:
             observer.fail(error, None if self.writer.saved is None else self.path)
@@ -235,7 +235,7 @@ class PictureRun:
             self.checkpointer.write(state, self.group, room)
             for observer in self.observers:
                 observer.checkpointed()
-        report_problem(self.checkpointer, self.report)
+        report_problem(self.checkpointer, self.writer.note)
 
     # pictures
 
@@ -246,7 +246,7 @@ class PictureRun:
         try:
             self._write(progress, finished=False, ends_scale=ends_scale)
         except OutputError as error:
-            self.report(shown(f"style_transfer: note: {error}; the run continues without saving this iteration"))
+            self.writer.note(f"{error}; the run continues without saving this iteration")
 
     def _write(self, progress: Progress, *, finished: bool, ends_scale: bool) -> None:
         """Write the picture and OUTPUT.json. In a group of processes all ranks call this, and rank 0 writes."""

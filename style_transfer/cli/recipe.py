@@ -14,10 +14,9 @@ import torch
 
 from .. import __version__
 from ..engine.state import NOT_COMPARED
-from ..files import Task
+from ..files import Task, file_digest
 from ..geometry import Stage
 from ..networks.forward import Network
-from ..networks.weights import digest
 from ..settings import INITS, Resolved
 from ..settings.command import CommandOptions
 
@@ -47,14 +46,15 @@ def make_recipe(
     for name, masks in (("content_masks", options.content_mask), ("style_masks", options.style_mask)):
         if masks:
             recipe[name] = [_described(path) for path in masks]
-    for name, path in (("init", settings.init), ("proof", options.proof)):
-        if path and path not in INITS:
-            recipe[name] = _described(path)
+    if settings.init not in INITS:
+        recipe["init"] = _described(settings.init)
+    if options.proof:
+        recipe["proof"] = _described(options.proof)
     return recipe
 
 
 def _described(path: str) -> dict[str, str]:
-    return {"name": Path(path).name, "sha256": digest(Path(path))}
+    return {"name": Path(path).name, "sha256": file_digest(Path(path))}
 
 
 def identity_of(recipe: Mapping[str, Any]) -> str:

@@ -7,7 +7,6 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from .. import __version__, observers
 from ..compute import devices, distributed, modes
@@ -35,8 +34,6 @@ from .outputs import OutputFiles
 from .painter import Painter
 from .parser import Command
 from .tasks import pictures, plan_tasks
-
-T = TypeVar("T")
 
 
 class CommandRun:
@@ -137,7 +134,7 @@ class CommandRun:
                         made[task] = task.output
                         continue
                     job = painter.shared(lambda files=files, held=held: painter.read(files, held), Job.for_other_ranks)  # type: ignore[misc]
-                    if not self.options.quiet and not painter.group.rank:
+                    if not self.options.quiet:
                         painter.message(shown(f"{number} of {len(tasks)}: {task.output}"))
                     code = painter.paint(files, job, last=last)
             except KeyboardInterrupt:
@@ -160,8 +157,7 @@ class CommandRun:
                 code = code or self.interrupt.exit_code
             if code:
                 break
-        if not painter.group.rank:
-            self._summarize(painter, tasks, made, failures, skipped)
+        self._summarize(painter, tasks, made, failures, skipped)
         self._write_sheet(painter, tasks, made)
         if painter.group.rank:
             return code  # torchrun ends the other ranks when one fails, and rank 0 may still write the contact sheet

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import DeviceError, SettingsError, near_miss
+from ..files import reason
 
 TOLERANCE, REDUCED_TOLERANCE = 2e-2, 5e-2
 """The largest relative errors of gradients in float32, and in reduced precision: bfloat16 rounds to 0.4 %, and many errors
@@ -122,7 +123,7 @@ def problem(device: torch.device, features: torch.dtype = torch.float32) -> str 
     try:
         error = gradient_error(device, features)
     except (RuntimeError, NotImplementedError) as failure:
-        return f"cannot be used ({str(failure).splitlines()[0][:200]})"
+        return f"cannot be used ({reason(failure)})"
     if error < (TOLERANCE if features == torch.float32 else REDUCED_TOLERANCE):
         return None
     return f"computes wrong gradients (relative error {error:.1e})"

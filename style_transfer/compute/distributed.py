@@ -25,6 +25,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import EXIT_CODES, DistributedError, SettingsError
+from ..files import reason
 from ..geometry.tiles import share_rows
 
 Rows = tuple[int, int]
@@ -240,10 +241,9 @@ class Group:
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0][:200]
             dead = self.heartbeat.dead() if self.heartbeat is not None else []
             who = f"rank {', '.join(map(str, dead))} of {self.size} died" if dead else "another rank was lost"
-            raise DistributedError(f"{who}; rank {self.rank} exits; files written so far are kept ({reason})") from error
+            raise DistributedError(f"{who}; rank {self.rank} exits; files written so far are kept ({reason(error)})") from error
 
 
 LOCAL = Group()

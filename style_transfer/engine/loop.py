@@ -20,6 +20,7 @@ from ..compute.devices import resolve
 from ..compute.distributed import LOCAL, Group, Request
 from ..compute.modes import deterministic, no_autocast
 from ..errors import CheckpointError, DeviceError, NumericError
+from ..files import reason
 from ..geometry import Stage
 from ..losses.guidance import Region
 from ..networks.forward import Network
@@ -141,7 +142,7 @@ class Run:
                 where = str(error)
             except torch.AcceleratorError as error:
                 raise DeviceError(
-                    f"{self.context.networks[0].devices[0]} failed ({str(error).splitlines()[0][:200]}), and its memory is lost; "
+                    f"{self.context.networks[0].devices[0]} failed ({reason(error)}), and its memory is lost; "
                     "resume from a checkpoint, and see style_transfer --doctor"
                 ) from error
             self._restart(where)  # outside of the except block, since the exception holds tensors

@@ -20,6 +20,7 @@ from ..evaluation import costs, planner
 from ..evaluation.objective import Evaluation, Objective
 from ..evaluation.retry import OutOfMemoryRetrier
 from ..evaluation.sweep import Limits
+from ..files import reason
 from .iterate import BlendMask
 from .optimizers import Average, CapturableOptimizer, Optimizer
 
@@ -123,7 +124,7 @@ class Step:
                 problem = "a replay gave different results"
             del replay, losses
         except RuntimeError as error:
-            problem = str(error).splitlines()[0][:200]
+            problem = reason(error)
             _failed.add(device)
         self.image.grad = None
         if problem:

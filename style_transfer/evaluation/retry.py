@@ -9,6 +9,7 @@ from typing import TypeVar
 from ..compute import memory
 from ..compute.distributed import Group
 from ..errors import MemoryLimitError
+from ..files import reason
 from ..geometry.scales import Size, Stage
 from ..networks.forward import Network
 from ..settings import Resolved
@@ -63,15 +64,15 @@ class OutOfMemoryRetrier:
             except (RuntimeError, MemoryError) as error:
                 if not memory.ran_out(error):
                     raise
-                reason = str(error).splitlines()[0][:200]
+                cause = reason(error)
             if self.group.size > 1:  # the other processes wait in the middle of the step
                 raise MemoryLimitError(
-                    f"{width}x{height} ran out of memory on rank {self.group.rank} ({reason}), and several processes cannot try "
+                    f"{width}x{height} ran out of memory on rank {self.group.rank} ({cause}), and several processes cannot try "
                     "again in smaller tiles; give a smaller --memory or --tile"
                 )
             # the exception holds tensors, which are free only after the except block
             memory.release()
             self.limits = smaller(self.limits, self.stage.size, self.networks[0])
         raise MemoryLimitError(
-            f"{width}x{height} does not fit into memory even in small tiles ({reason}); take a smaller --end-scale"
+            f"{width}x{height} does not fit into memory even in small tiles ({cause}); take a smaller --end-scale"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .atomic import locked, remove_leftovers, replacing, write_text
 from .naming import Task, fields_in, fill
-from .paths import check_space, check_target, exists, is_folder, reason, same_file, shown, similar_name
+from .paths import check_space, check_target, exists, file_digest, is_folder, reason, same_file, shown, similar_name
 
 __all__ = [
     "Task",
@@ -12,6 +12,7 @@ __all__ = [
     "check_target",
     "exists",
     "fields_in",
+    "file_digest",
     "fill",
     "is_folder",
     "locked",

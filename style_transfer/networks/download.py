@@ -19,9 +19,9 @@ import torch
 from tqdm import tqdm
 
 from ..errors import WeightsError
-from ..files import reason
+from ..files import file_digest, reason
 from ..registry import NETWORKS
-from .weights import State, digest, read
+from .weights import State, read
 
 START_SECONDS = 5
 STALL_SECONDS = 30
@@ -55,7 +55,7 @@ def download(network: str, *, progress: bool = True) -> tuple[State, str]:
                 f"{path}, or give a local file with --weights"
             ) from error
     try:
-        sha256 = digest(path)
+        sha256 = file_digest(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     if not sha256.startswith(prefix):

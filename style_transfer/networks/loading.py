@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..compute.devices import choose_precision
 from ..errors import WeightsError
+from ..files import file_digest
 from ..registry import NETWORKS
-from ..settings import Resolved
+from ..settings import Resolved, network_entry
 from . import weights
 from .download import DownloadError, download
 from .forward import Network
@@ -50,19 +51,19 @@ def load_weights(settings: Resolved, *, progress: bool = False, warn: Callable[[
     `network` is "auto" and VGG-19's weights cannot be downloaded, the built-in network replaces VGG-19, and `warn` gets the
     reason. Raises `WeightsError`.
     """
-    network, note = "vgg19" if settings.network == "auto" else settings.network, None
-    entry: NetworkEntry = NETWORKS[network]
+    entry: NetworkEntry = network_entry(settings.network)
+    note = None
     try:
         if settings.weights is not None:
             state = weights.read(settings.weights)
-            source = f"{Path(settings.weights).name} sha256:{weights.digest(Path(settings.weights))}"
+            source = f"{Path(settings.weights).name} sha256:{file_digest(Path(settings.weights))}"
         elif entry.download is not None:
-            state, source = download(network, progress=progress)
+            state, source = download(entry.spec.name, progress=progress)
         elif entry.built_in:
             state, source = weights.built_in()
         else:
             files = "; or ".join(entry.files)
-            raise WeightsError(f"--network {network} needs a file with its weights; give one with --weights: {files}")
+            raise WeightsError(f"--network {entry.spec.name} needs a file with its weights; give one with --weights: {files}")
     except DownloadError as error:
         if settings.network != "auto":
             raise

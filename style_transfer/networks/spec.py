@@ -11,7 +11,7 @@ from functools import cached_property
 from ..errors import ImageError, SettingsError, near_miss
 from ..geometry.scales import Size, Stage
 from ..registry import NETWORKS
-from ..settings import Resolved
+from ..settings import Resolved, network_entry
 from .layers import Conv, Graph, Norm, Pool, Segment, Step
 
 VGG_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -131,6 +131,8 @@ class NetworkSpec:
 
     def balanced_split(self, devices: int) -> tuple[str, ...]:
         """Return the first step of each device after the first, such that the largest share of the activations is minimal."""
+        if devices == 1:
+            return ()
         sizes = [self.channels[step.layers[-1]] / self.strides[step.layers[-1]] ** 2 for step in self.steps]
         for limit in sorted(sum(sizes[a:b]) for a, b in itertools.combinations(range(len(sizes) + 1), 2)):
             starts, filled = [], 0.0
@@ -215,5 +217,5 @@ class NetworkEntry:
 
 def network_spec(settings: Resolved) -> NetworkSpec:
     """Return the specification of the network that `settings` request, of VGG-19 for `network="auto"`."""
-    spec: NetworkSpec = NETWORKS["vgg19" if settings.network == "auto" else settings.network].spec
+    spec: NetworkSpec = network_entry(settings.network).spec
     return spec.configured(settings)

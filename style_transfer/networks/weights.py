@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 import zipfile
@@ -16,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..files import reason, shown, similar_name
+from ..files import file_digest, reason, shown, similar_name
 from . import caffe
 from .layers import Conv
 from .spec import NetworkSpec
@@ -37,17 +36,11 @@ _OTHER_CONTENTS = (
 """How files begin that are often saved instead of weights, and what they are."""
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def built_in() -> tuple[State, str]:
     """Return the weights of the built-in compact network and a description of their source. Raises `WeightsError`."""
     if not BUILT_IN.is_file():
         raise WeightsError(f"the installation is incomplete: {BUILT_IN} is missing; install style_transfer again")
-    return read(BUILT_IN), f"built-in sha256:{digest(BUILT_IN)}"
+    return read(BUILT_IN), f"built-in sha256:{file_digest(BUILT_IN)}"
 
 
 def read(path: str | Path) -> State:

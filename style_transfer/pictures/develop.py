@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -55,8 +54,7 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
     for rows in row_blocks(pixels.shape):
         block = np.divide(samples[rows], raw.white, dtype=precision).astype(np.float32, copy=False)
         low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if not (math.isfinite(low) and math.isfinite(high) and np.isfinite(block).all()):
-            raise ImageError(f"{name}: contains NaN or infinite values; repair it in the program that wrote it")
+        _check_finite(block, name)
         pixels[rows] = np.clip(to_srgb(block, raw.space, profile), 0, 1)
         if proof is not None:
             pixels[rows] = np.clip(soft_proof(pixels[rows], proof), 0, 1)
@@ -78,11 +76,15 @@ def upright(samples: Array, orientation: object, notes: list[str]) -> Array:
     return samples
 
 
+def _check_finite(values: Pixels, name: str) -> None:
+    if not np.isfinite(values).all():
+        raise ImageError(f"{name}: contains NaN or infinite values; repair it in the program that wrote it")
+
+
 def _alpha_of(raw: Samples, name: str) -> Pixels:
     """Return the alpha channel of samples, not turned upright, in [0, 1]."""
     alpha = (raw.values[..., CHANNELS[raw.space]] / raw.white).astype(np.float32)
-    if not np.isfinite(alpha).all():
-        raise ImageError(f"{name}: contains NaN or infinite values; repair it in the program that wrote it")
+    _check_finite(alpha, name)
     return alpha.clip(0, 1)
 
 

@@ -20,5 +20,5 @@ def from_pixels(pixels: Pixels) -> Tensor:
 
 
 def to_pixels(image: Tensor) -> Pixels:
-    """Return a tensor (1, 3, H, W) as float32 pixels (H, W, 3) on the CPU."""
+    """Return a tensor (1, C, H, W) as float32 pixels (H, W, C) on the CPU."""
     return image[0].permute(1, 2, 0).to(device="cpu", dtype=torch.float32).contiguous().numpy()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..registry import NETWORKS
+from .option import flag_name
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def describe_presets() -> str:
         for key, value in preset.settings.items():
             values = value if isinstance(value, tuple) else (value,)
             words = " ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in values)
-            lines.append(f"--{key.replace('_', '-')} {words}")
+            lines.append(f"{flag_name(key)} {words}")
         lines += [f"different: {text}" for text in preset.differences]
         body = "\n".join(
             textwrap.fill(line, 100, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False) for line in lines

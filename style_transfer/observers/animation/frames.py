@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ... import pictures as images
 from ...compute.capture import Transfer
 from ...compute.resampling import resize
+from ...pictures.tensors import to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +47,6 @@ def reduced(picture: Tensor, size: Size) -> Tensor:
     return resize(picture.float(), size, antialias=True).clamp(0, 1)
 
 
-def as_pixels(picture: Tensor) -> Pixels:
-    """Return a picture (1, C, H, W) on the CPU as an array (H, W, C)."""
-    pixels: Pixels = picture[0].permute(1, 2, 0).contiguous().numpy()
-    return pixels
-
-
 def as_tensor(pixels: Pixels) -> Tensor:
     """Return an array (H, W, C) as a picture (1, C, H, W) that shares its memory."""
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
@@ -81,7 +76,7 @@ class Snapshot:
 
     def pixels(self) -> Pixels:
         """Return the pixels, float32 (H, W, 3) in [0, 1]. Waits for the transfer."""
-        return as_pixels(self._transfer.get())
+        return to_pixels(self._transfer.get())
 
 
 def displayed(pixels: Pixels, finish: Callable[[Pixels], Pixels] | None = None) -> Bytes:

@@ -17,8 +17,9 @@ import numpy as np
 from ...compute import memory
 from ...errors import OutputError
 from ...files import shown
+from ...pictures.tensors import to_pixels
 from . import movie
-from .frames import Snapshot, as_pixels, as_tensor, displayed, fitted, load_pixels, reduced
+from .frames import Snapshot, as_tensor, displayed, fitted, load_pixels, reduced
 from .options import CODECS, AnimationOptions, check_format
 from .pacing import Pacer, blended, timeline
 from .spool import START, Spool
@@ -67,7 +68,7 @@ class Recorder:
             resumed = run.resumed is not None and self._resume(run.resumed)
             self._thread.start()
             if run.start is not None and not resumed:
-                pixels = as_pixels(reduced(run.start, self.size))
+                pixels = to_pixels(reduced(run.start, self.size))
                 self._queue.put(functools.partial(self._keep, START, lambda: pixels))
 
     def _resume(self, place: Place) -> bool:
@@ -173,7 +174,7 @@ class Recorder:
         """Add the result of a run that was complete before it was resumed, read from its file. Raises `ImageError`."""
         if self.run.group.rank:
             return
-        small = as_pixels(reduced(as_tensor(load_pixels(path)), self.size))
+        small = to_pixels(reduced(as_tensor(load_pixels(path)), self.size))
         place = len(self.run.stages) - 1, self.run.stages[-1].steps
         self._queue.put(functools.partial(self._keep, place, lambda: small, finished=True))
 

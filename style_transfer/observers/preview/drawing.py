@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 import numpy as np
 from PIL import Image
 
-from ..animation.frames import Snapshot, as_pixels, as_tensor, displayed, reduced
+from ...pictures.tensors import to_pixels
+from ..animation.frames import Snapshot, as_tensor, displayed, reduced
 
 try:
     import fcntl
@@ -110,7 +111,7 @@ class Drawer:
     def saved(self, progress: Progress, pixels: Pixels) -> None:
         """Draw a saved picture, whose colours are finished, unless it is drawn already."""
         if self._shown != (progress.iterate.index, progress.iterate.step):
-            self._show(progress, lambda size: displayed(as_pixels(reduced(as_tensor(pixels), size))))
+            self._show(progress, lambda size: displayed(to_pixels(reduced(as_tensor(pixels), size))))
 
     def _show(self, progress: Progress, picture: Callable[[Size], Bytes]) -> None:
         """Draw the picture that `picture` returns for a size, unless the terminal is too small."""

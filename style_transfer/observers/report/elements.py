@@ -14,7 +14,8 @@ from PIL import Image
 
 from ... import pictures as images
 from ...files import shown
-from ..animation.frames import as_pixels, as_tensor, fitted, reduced
+from ...pictures.tensors import to_pixels
+from ..animation.frames import as_tensor, fitted, reduced
 
 if TYPE_CHECKING:
     from ...pictures import Pixels
@@ -45,7 +46,7 @@ def make_figure(pixels: Pixels, side: int, alt: str, caption: str) -> str:
 def thumbnail(pixels: Pixels, side: int) -> Bytes:
     """Return float pixels (H, W, 3 or 4) in [0, 1] as uint8, reduced to a long side of at most `side`."""
     small = reduced(as_tensor(pixels), fitted((pixels.shape[0], pixels.shape[1]), side))
-    return images.quantize(np.nan_to_num(as_pixels(small)), np.uint8)
+    return images.quantize(np.nan_to_num(to_pixels(small)), np.uint8)
 
 
 def encode_figure(pixels: Bytes, alt: str, caption: str) -> str:

@@ -1,4 +1,4 @@
-"""The observer behind `--report`. NumPy and torch are imported only when a run begins, as the parser imports this module."""
+"""The observer behind `--report`."""
 
 from __future__ import annotations
 

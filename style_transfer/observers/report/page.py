@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...compute.memory import show_bytes
 from ...errors import ImageError
+from ...files import file_digest
 from ...settings import Settings, flag_name, options_of
 from ..animation.frames import load_pixels
 from ..console import clock
@@ -152,8 +153,7 @@ class RunRecord:
 def _described(role: str, path: Path) -> tuple[str, str, str]:
     """Return the role, the name and the SHA-256 of a file."""
     try:
-        with path.open("rb") as stream:
-            return role, path.name, hashlib.file_digest(stream, "sha256").hexdigest()
+        return role, path.name, file_digest(path)
     except OSError:
         return role, path.name, "cannot be read"
 
@@ -277,7 +277,7 @@ def command(recipe: Mapping[str, Any]) -> str:
             words += [flag_name(name), *(repr(x) if isinstance(x, float) else _value(name, x) for x in several)]
     for name in ("content_masks", "style_masks"):
         if name in recipe:
-            words += [f"--{name[:-1].replace('_', '-')}", *(each["name"] for each in recipe[name])]
+            words += [flag_name(name[:-1]), *(each["name"] for each in recipe[name])]
     if "proof" in recipe:
         words += ["--proof", recipe["proof"]["name"]]
     return shlex.join(words)

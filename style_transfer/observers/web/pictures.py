@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from ...compute.resampling import resize
+from ...pictures.tensors import to_pixels
 from .pyramid import Pyramid
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Pictures:
         """Return the content picture, (1, 3, H, W) in [0, 1], for the page, reduced to `largest` if it is larger."""
         if largest[0] < content.shape[2]:
             content = resize(content, largest, antialias=True).clamp(0, 1)
-        return Pyramid(content[0].permute(1, 2, 0).float().contiguous().cpu().numpy()).to_8_bits()
+        return Pyramid(to_pixels(content)).to_8_bits()
 
     def encode(self, work: Callable[[], T]) -> Future[T]:
         """Call `work` in the encoding thread. Its time counts towards the time until the next picture."""

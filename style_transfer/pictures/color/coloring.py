@@ -10,7 +10,7 @@ lightness and hue and loses chroma; those programs clip each channel, which chan
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -89,18 +89,21 @@ class Coloring:
             self.content = gray(content, self.space)
             self.styles = [match_lightness(style, target, self.space) for style in styles]
         elif mode == "match-style":
-            self.styles = [self._matched(settings, style, [content], [1.0]) for style in styles]
+            match = self._matcher(settings, [content], [1.0])
+            self.styles = [match(style) for style in styles]
         elif mode == "match-content":
             expanded = settings.expanded(len(styles))  # one entry for each size of each style
             shares = [0.0] * len(styles)
             for (style, _), share in zip(expanded, settings.blend(len(expanded)), strict=True):
                 shares[style] += share
-            self.content = self._matched(settings, content, styles, shares)
+            self.content = self._matcher(settings, styles, shares)(content)
 
-    def _matched(self, settings: Resolved, source: Pixels, targets: Sequence[Pixels], weights: Sequence[float]) -> Pixels:
+    def _matcher(self, settings: Resolved, targets: Sequence[Pixels], weights: Sequence[float]) -> Callable[[Pixels], Pixels]:
+        """Return a function that gives a picture the colours of `targets`."""
         if settings.color_match == "histogram":
-            return match_histogram(source, targets, weights, self.space)
-        return match_moments(source, blended_moments(targets, weights, self.space), self.space)
+            return lambda source: match_histogram(source, targets, weights, self.space)
+        target = blended_moments(targets, weights, self.space)
+        return lambda source: match_moments(source, target, self.space)
 
     def finish(self, pixels: Pixels) -> Pixels:
         """Return a picture from the engine, of any size, in its final colours: (height, width, 3), or 4 channels with alpha."""
