@@ -14,7 +14,7 @@ from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
 from ..pil import samples_of
 from .loading import InputFormat
-from .other import open_pillow
+from .pillow import open_pillow
 
 CODESTREAM: Final = b"\xff\x4f\xff\x51"
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
 from .loading import InputFormat, check_size
-from .other import decode_pillow
+from .pillow import decode_pillow
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:

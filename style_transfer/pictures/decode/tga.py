@@ -1,0 +1,11 @@
+"""TGA, decoded by Pillow."""
+
+from __future__ import annotations
+
+import functools
+
+from ...registry import INPUT_FORMATS
+from .loading import InputFormat
+from .pillow import decode_pillow
+
+INPUT_FORMATS.register("TGA")(InputFormat(None, functools.partial(decode_pillow, "TGA"), suffix=".tga"))

@@ -1,0 +1,31 @@
+"""WebP, decoded by Pillow."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from ...registry import INPUT_FORMATS
+from ..picture import Samples
+from .loading import InputFormat, check_size
+from .pillow import decode_pillow, exif_metadata
+
+
+def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
+    """Decode a WebP, after a check of its header, since Pillow allocates the canvas on opening."""
+    head = stream.read(30)
+    if len(head) < 30:
+        raise ValueError("no header")
+    chunk = head[12:16]
+    if chunk == b"VP8X":
+        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+    elif chunk == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    else:
+        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    check_size(width, height, name, max_pixels)
+    stream.seek(0)
+    return decode_pillow("WEBP", stream, name, max_pixels)
+
+
+INPUT_FORMATS.register("WebP")(InputFormat(rb"RIFF.{4}WEBP", decode, exif_metadata))
