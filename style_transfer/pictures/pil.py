@@ -106,6 +106,13 @@ def exif_orientation(load: Callable[[], Image.Exif]) -> object:
         return "damaged"
 
 
+def parse_exif(data: bytes) -> Image.Exif:
+    """Return an EXIF block, with or without "Exif" and two zeros before it; raise any exception for a damaged one."""
+    block = Image.Exif()
+    block.load(data)
+    return block
+
+
 def exif_block(dpi: float, metadata: Mapping[str, str]) -> bytes:
     """Return an EXIF block with the resolution, the metadata as JSON in ImageDescription, and Software."""
     block = Image.Exif()

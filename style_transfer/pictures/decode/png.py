@@ -11,12 +11,11 @@ from typing import BinaryIO, Final
 
 import imagecodecs
 import numpy as np
-from PIL import Image
 
 from ...registry import INPUT_FORMATS
 from ..icc import MAX_ICC_BYTES
 from ..picture import Samples
-from ..pil import exif_orientation
+from ..pil import exif_orientation, parse_exif
 from .loading import InputFormat, check_size
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -38,7 +37,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         if kind == b"iCCP" and icc is None:
             icc = _unpack_icc(bytes(body))
         elif kind == b"eXIf":
-            orientation = exif_orientation(functools.partial(_parse_exif, bytes(body)))
+            orientation = exif_orientation(functools.partial(parse_exif, bytes(body)))
         elif kind == b"acTL" and int.from_bytes(body[:4], "big") > 1:
             notes.append("animated PNG: only the first frame is used")
     values = np.asarray(imagecodecs.png_decode(data))
@@ -83,12 +82,6 @@ def _unpack_icc(body: bytes) -> bytes:
     except zlib.error:
         return b""
     return profile if unzip.eof else b""
-
-
-def _parse_exif(body: bytes) -> Image.Exif:
-    block = Image.Exif()
-    block.load(body)
-    return block
 
 
 INPUT_FORMATS.register("PNG")(InputFormat(re.escape(SIGNATURE), decode, metadata))
