@@ -23,36 +23,41 @@ TURNS: Final[dict[object, Callable[[Array], Array]]] = {
     8: np.rot90,
 }
 """Functions that turn a picture upright, by EXIF orientation."""
+SCALES: Final = (255, 1023, 4095, 16383, 65535)
+"""The largest values that are white in integers of 8 to 16 bits."""
 
 
 def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: bool = False) -> Picture:
     """Return samples as an upright float32 sRGB picture in [0, 1], converted by blocks of rows.
 
     `proof` is a CMYK profile: colours are converted to those that its printing condition reproduces. Raises `ImageError` for
-    NaN.
+    NaN, and for floats whose white is not 1.
     """
     notes = raw.notes
     count = CHANNELS[raw.space]
     samples = raw.values
     alpha = None
+    opacity = None
     if samples.shape[2] > count and samples[..., count].min() < raw.white:
         if keep_alpha:
-            alpha = _alpha_of(raw, name)
+            alpha = np.ascontiguousarray(upright(_alpha_of(raw, name)[..., None], raw.orientation, [])[..., 0])
         else:
-            notes.append("alpha channel ignored; colours are used as stored")
-    if alpha is not None:
+            notes.append(f"alpha channel ignored{'' if raw.premultiplied else '; colours are used as stored'}")
         if raw.premultiplied:
-            samples = np.minimum(_unmultiplied(samples[..., :count], alpha), raw.white)
-        alpha = np.ascontiguousarray(upright(alpha[..., None], raw.orientation, [])[..., 0])
+            opacity = upright(samples[..., count:], raw.orientation, [])
     samples = upright(samples[..., :count], raw.orientation, notes)
     profile = usable_profile(raw.icc, raw.space, notes)
     if raw.space == "cmyk" and profile is None and raw.icc is None:
         notes.append("CMYK without a colour profile: converted by a plain formula, colours are approximate")
+    if samples.dtype.kind == "f":
+        _check_scale(samples, raw.white, name)
     pixels = np.empty((*samples.shape[:2], 3), np.float32)
     precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
     low, high = 0.0, 1.0
     for rows in row_blocks(pixels.shape):
         block = np.divide(samples[rows], raw.white, dtype=precision).astype(np.float32, copy=False)
+        if opacity is not None:
+            block = _unmultiplied(block, np.divide(opacity[rows], raw.white, dtype=precision))
         low, high = min(low, float(block.min())), max(high, float(block.max()))
         _check_finite(block, name)
         pixels[rows] = np.clip(to_srgb(block, raw.space, profile), 0, 1)
@@ -67,13 +72,39 @@ def upright(samples: Array, orientation: object, notes: list[str]) -> Array:
     """Return a view of (height, width, channels) `samples`, turned upright; an orientation that is unknown adds a note."""
     if orientation is None:
         return samples
-    if isinstance(orientation, int) and orientation in TURNS:
-        return TURNS[orientation](samples)
+    number = _integer(orientation)
+    if number in TURNS:
+        return TURNS[number](samples)
     if orientation == "damaged":
         notes.append("its EXIF data are damaged: orientation unknown, used as stored")
     else:
         notes.append(f"EXIF orientation {shown(str(orientation))[:20]} does not exist: used as stored")
     return samples
+
+
+def _integer(value: object) -> int | None:
+    """Return the integer that a value of a tag means, whatever its type: 6, 6.0, "6", (6,), (6, 1) for a fraction; else None."""
+    if isinstance(value, tuple | bytes) and (len(value) == 1 or (len(value) == 2 and value[1] == 1)):
+        value = value[0]
+    try:
+        number = float(value)  # type: ignore[arg-type]  # other types raise TypeError
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _check_scale(samples: Array, white: float, name: str) -> None:
+    """Raise `ImageError` if most floats above 0 are above white, as in files with values up to 255 or 65535."""
+    light = bright = 0
+    top = 0.0
+    for rows in row_blocks(samples.shape):
+        block = samples[rows]
+        light += int((block > 0).sum())
+        bright += int((block > white).sum())
+        top = max(top, float(block.max()))
+    if 2 * bright > light and top < np.inf:
+        factor = next((scale for scale in SCALES if top <= 1.1 * scale), top)
+        raise ImageError(f"{name}: floating-point values up to {top:.6g}, most above {white:.6g}; divide them by {factor:.6g}")
 
 
 def _check_finite(values: Pixels, name: str) -> None:
@@ -88,7 +119,11 @@ def _alpha_of(raw: Samples, name: str) -> Pixels:
     return alpha.clip(0, 1)
 
 
-def _unmultiplied(samples: Array, alpha: Array) -> Array:
-    """Return colours (height, width, channels) that were stored multiplied by `alpha`, divided by it; 0 where alpha is 0."""
-    safe = np.where(alpha > 0, alpha, 1)[..., None]
-    return np.where(alpha[..., None] > 0, samples / safe, 0).astype(np.float32)
+def _unmultiplied(block: Array, alpha: Array) -> Pixels:
+    """Return colours (rows, width, channels) that were stored multiplied by `alpha`, divided by it; 0 where alpha is 0.
+
+    Colours of at most 1 stay so, although the division increases their rounding errors.
+    """
+    top = max(1.0, float(block.max()))
+    result: Pixels = np.where(alpha > 0, np.minimum(block / np.where(alpha > 0, alpha, 1), top), 0).astype(np.float32)
+    return result

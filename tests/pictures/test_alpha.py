@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,16 +64,48 @@ def test_alpha_comes_back_as_it_was_saved(name: str, tmp_path: Path) -> None:
     assert ignored.alpha is None and "alpha channel ignored" in ignored.notes[0]
 
 
-def test_colours_stored_times_alpha_are_divided_by_it(tmp_path: Path) -> None:
-    alpha = np.array([[65535, 32768, 13107, 0]], np.uint16)
-    straight = np.array([60000, 30000, 10000])
-    stored = np.dstack([*(np.rint(c * (alpha / 65535)).astype(np.uint16) for c in straight), alpha])
-    tifffile.imwrite(tmp_path / "p.tif", stored, photometric="rgb", extrasamples=["ASSOCALPHA"])
-    found = pictures.load(tmp_path / "p.tif", alpha=True)
-    assert found.pixels[0, :3] == pytest.approx(np.tile(straight / 65535, (3, 1)), abs=1e-4)
+@pytest.mark.parametrize("kind", ["rgb", "gray", "white"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_stored_times_alpha_are_divided_by_it(kind: str, dtype: Any, tmp_path: Path) -> None:
+    top = np.iinfo(dtype).max
+    opacity = np.array([[1, 0.8, 0.5, 0]])
+    straight = np.array([0.9, 0.6, 0.2] if kind == "rgb" else [0.3])
+    stored = np.rint(np.dstack([*(c * opacity for c in straight), opacity]) * top).astype(dtype)
+    photometric = {"rgb": "rgb", "gray": "minisblack", "white": "miniswhite"}[kind]
+    tifffile.imwrite(tmp_path / "p.tif", stored, photometric=photometric, extrasamples=["ASSOCALPHA"])
+    found, ignored = pictures.load(tmp_path / "p.tif", alpha=True), pictures.load(tmp_path / "p.tif")
+    expected = np.tile(1 - straight if kind == "white" else straight, (3, 1))
+    assert found.pixels[0, :3] == pytest.approx(np.broadcast_to(expected, (3, 3)), abs=2 / top)
     assert (found.pixels[0, 3] == 0).all()
-    assert found.alpha == pytest.approx(alpha / 65535, abs=1e-6)
-    assert pictures.load(tmp_path / "p.tif").pixels[0, 1] == pytest.approx(stored[0, 1, :3] / 65535, abs=1e-4)
+    assert found.alpha == pytest.approx(opacity, abs=1 / top)
+    np.testing.assert_array_equal(ignored.pixels, found.pixels)
+    assert ignored.alpha is None and found.notes == () and "alpha channel ignored" in ignored.notes[0]
+
+
+def test_a_min_is_white_tiff_keeps_its_alpha(tmp_path: Path) -> None:
+    samples = noise(4, 5, 2)
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="miniswhite", extrasamples=["UNASSALPHA"])
+    found = pictures.load(tmp_path / "a.tif", alpha=True)
+    close(found.pixels, 1 - samples[..., :1] / 65535, 1e-6)
+    assert found.alpha == pytest.approx(samples[..., 1] / 65535, abs=1e-6)
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "palette"])
+def test_alpha_is_the_extra_channel_that_is_declared_so(photometric: str, tmp_path: Path) -> None:
+    samples = noise(4, 5, 5 if photometric == "rgb" else 3, np.uint8)
+    options: dict[str, Any] = {"colormap": noise(3, 256, 1)[..., 0]} if photometric == "palette" else {}
+    extra = ["UNSPECIFIED", "UNASSALPHA"]
+    tags = [(320, 3, 768, tuple(int(v) for v in options["colormap"].flat), True)] if options else []
+    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb" if not options else "minisblack", planarconfig="contig",
+                     extrasamples=extra, extratags=tags, metadata=None)  # fmt: skip
+    colours = samples[..., :3] / 255
+    if options:
+        with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+            file.pages.first.tags[262].overwrite(3)
+        colours = options["colormap"].T[samples[..., 0]] / 65535
+    found = pictures.load(tmp_path / "a.tif", alpha=True)
+    close(found.pixels, colours, 1e-6)
+    assert found.alpha == pytest.approx(samples[..., -1] / 255, abs=1e-4)
 
 
 def test_alpha_is_turned_upright_with_its_picture(tmp_path: Path) -> None:

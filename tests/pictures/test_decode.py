@@ -84,7 +84,7 @@ def test_tiff_layouts(layout: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", metadata=None, **options, **file_options)
     picture = pictures.load(tmp_path / "a.tif")
     close(picture.pixels, values, tolerance)
-    assert picture.notes == ()
+    assert len(picture.notes) == layout.startswith("float")
 
 
 def test_tiff_bilevel_min_is_white_palette_and_twelve_bits(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_tiff_bilevel_min_is_white_palette_and_twelve_bits(tmp_path: Path) -> No
 
 
 def test_tiff_that_is_no_rgb_is_refused_with_its_kind(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", noise(4, 4, dtype=np.uint8), photometric="cielab")
-    with pytest.raises(ImageError, match="CIELAB"):
+    tifffile.imwrite(tmp_path / "a.tif", noise(4, 4, dtype=np.uint8), photometric="itulab")
+    with pytest.raises(ImageError, match="ITULAB"):
         pictures.load(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "a.tif", noise(4, 4).astype(np.int16), photometric="rgb")
     with pytest.raises(ImageError, match="int16"):
@@ -155,7 +155,7 @@ def test_hdr_is_clipped_with_a_note_and_nan_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
     picture = pictures.load(tmp_path / "a.tif")
     close(picture.pixels, [[[0.5, 1, 0]]], 0)
-    assert "12.5" in picture.notes[0] and "clipped" in picture.notes[0]
+    assert any("12.5" in note and "clipped" in note for note in picture.notes)
     for bad in (np.nan, np.inf, -np.inf):
         values[0, 0, 1] = bad
         tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")

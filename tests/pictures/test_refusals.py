@@ -182,16 +182,6 @@ def test_jpeg2000_box_longer_than_the_file(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-def test_tiff_page_loop_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, noise(4, 4), photometric="rgb", metadata=None)
-    data = bytearray(path.read_bytes())
-    (first,) = struct.unpack("<I", data[4:8])
-    (count,) = struct.unpack("<H", data[first : first + 2])
-    data[first + 2 + 12 * count : first + 6 + 12 * count] = struct.pack("<I", first)
-    refused(put(path, bytes(data)), "loop")
-
-
 def test_a_mistyped_name_gets_a_suggestion(tmp_path: Path) -> None:
     put(tmp_path / "tubingen.jpg", b"x")
     refused(tmp_path / "tubingn.jpg", r"tubingn\.jpg: no such file \(did you mean 'tubingen\.jpg'\?\)")

@@ -19,7 +19,12 @@ from ..icc import read_proof
 from ..picture import CHANNELS, Picture, Samples
 
 DEFAULT_MAX_PIXELS: Final = 500_000_000
-RAW_CAMERA: Final = frozenset([".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"])
+RAW_CAMERA: Final = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf"
+    " .srw .x3f".split()
+)
+"""Suffixes of camera raw files, some of which look like TIFF; `tiff_pages` recognizes those with other suffixes."""
+RAW_REFUSED: Final = "camera raw is not supported; develop it to a 16-bit TIFF first"
 
 _TEXT: Final = rb"(?i)(?:\xef\xbb\xbf)?\s*"
 UNSUPPORTED: Final[tuple[tuple[bytes, str], ...]] = (
@@ -29,6 +34,7 @@ UNSUPPORTED: Final[tuple[tuple[bytes, str], ...]] = (
     (rb"%PDF", "looks like PDF; export the page as TIFF or PNG first"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "looks like EPS or PostScript; export it as TIFF or PNG first"),
     (rb"\xd7\xcd\xc6\x9a|.{40} EMF", "looks like a Windows metafile; export it as PNG first"),
+    (rb"II(?:RO|RS|U\0|\x1a\0\0\0HEAPCCDR)|MMOR|\0MRM|FOVb|FUJIFILMCCD-RAW|.{4}ftypcrx", RAW_REFUSED),
     (rb".{4}ftyp", "looks like HEIC or a video; save it as JPEG, PNG or TIFF first"),
     (rb"8BPS", "looks like a Photoshop file; save it as TIFF first"),
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "looks like JPEG XL; convert it to PNG or TIFF first"),
@@ -133,7 +139,7 @@ def recognize(head: bytes, suffix: str, name: str) -> str:
     Raises `ImageError`, which reports the file's kind if it is one of `UNSUPPORTED`.
     """
     if suffix in RAW_CAMERA:
-        raise ImageError(f"{name}: camera raw is not supported; develop it to a 16-bit TIFF first")
+        raise ImageError(f"{name}: {RAW_REFUSED}")
     for kind, known in INPUT_FORMATS.items():
         if known.pattern is not None and re.match(known.pattern, head, re.DOTALL):
             return kind

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -13,80 +12,58 @@ import tifffile
 from ...errors import ImageError
 from ...files import shown
 from ...registry import INPUT_FORMATS
-from ..picture import CHANNELS, Array, Samples
+from ..picture import Array, Samples
 from ..pil import ORIENTATION, parse_description
 from .loading import InputFormat, check_size
+from .tiff_pages import read_pages
+from .tiff_values import check_fax, colours_of_palette, decode_ycbcr, lab_to_srgb, positive, white_of
 
-MAX_PAGES: Final = 1 << 16
 MAX_CHANNELS: Final = 32
+YCBCR: Final = 6
+JPEG: Final = 7
+SPACES: Final = {
+    "MINISWHITE": ("gray", 1),
+    "MINISBLACK": ("gray", 1),
+    "PALETTE": ("rgb", 1),
+    "RGB": ("rgb", 3),
+    "YCBCR": ("rgb", 3),
+    "CIELAB": ("rgb", 3),
+    "ICCLAB": ("rgb", 3),
+    "SEPARATED": ("cmyk", 4),
+}
+"""The colour space of the samples and the number of stored colour channels, by photometric interpretation."""
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
-    """Decode the first page of a TIFF: gray, RGB, palette or CMYK, of unsigned integers or floats."""
+    """Decode the first full-size page of a TIFF, of unsigned integers or floats; the interpretations are those of `SPACES`."""
     size = stream.seek(0, io.SEEK_END)
-    pages = _count_pages(stream, name)
-    notes = [f"TIFF with {pages} pages: only the first is used"] if pages > 1 else []
+    pages = read_pages(stream, name)
+    notes = [f"TIFF with {pages.count} pages: only the first is used"] if pages.count > 1 else []
+    if pages.problem:
+        notes.append(f"damaged TIFF ({pages.problem}): its first page is used")
     with tifffile.TiffFile(stream) as file:
-        page = file.pages[0]
+        page = file.pages[pages.first]
         if not isinstance(page, tifffile.TiffPage):
             raise ValueError("its first page cannot be read")
         check_size(page.imagewidth, page.imagelength, name, max_pixels)
         _check_layout(page, size, name, max_pixels)
-        space, kind = _colour_space(page, name)
-        values = np.asarray(page.asarray())
-        if page.planarconfig == 2 and page.samplesperpixel > 1:
-            values = np.moveaxis(values.reshape(-1, page.imagelength, page.imagewidth), 0, -1)
-        values = values.reshape(page.imagelength, page.imagewidth, -1)
-        values, white = _decoded(page, values, kind, name)
-        profile = page.iccprofile
-        orientation = page.tags.valueof(ORIENTATION)
-        alpha = page.extrasamples[:1] in ((1,), (2,)) or not page.extrasamples
-        premultiplied = page.extrasamples[:1] == (1,)
-    if values.shape[2] > CHANNELS[space] and not alpha:
-        notes.append("extra channel (not alpha) ignored")
-        values = values[..., : CHANNELS[space]]
-    return Samples(values, white, space, profile, orientation, notes, premultiplied)
+        kind = _photometric(page, name)
+        space, colours = SPACES[kind]
+        values = decode_ycbcr(page, name) if kind == "YCBCR" else _stored(page, name)
+        check_fax(stream, page, values, notes)
+        raw = Samples(values, white_of(page, values, notes), space, page.iccprofile, page.tags.valueof(ORIENTATION), notes)
+        _select_alpha(raw, tuple(page.extrasamples), colours)
+        _interpret(raw, page, kind)
+    if raw.values.dtype.kind == "f" and raw.icc is None and values.dtype.kind == "f":
+        notes.append("floating-point samples without a colour profile: read as sRGB, not as linear light")
+    return raw
 
 
 def metadata(stream: BinaryIO, name: str) -> dict[str, str]:
     """Return the metadata in the ImageDescription of the first page."""
-    _count_pages(stream, name)
+    read_pages(stream, name)
     with tifffile.TiffFile(stream) as file:
         return parse_description(str(file.pages.first.description))
-
-
-def _count_pages(stream: BinaryIO, name: str) -> int:
-    """Count the pages along their chain; raise `ImageError` for a loop, ValueError for a truncated chain."""
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
-    head = stream.read(4)
-    order = "<" if head[:2] == b"II" else ">"
-    big = head[2:4] in (b"+\0", b"\0+")
-    count_kind, offset_kind, entry_bytes = ("Q", "Q", 20) if big else ("H", "I", 12)
-
-    def read(kind: str) -> int:
-        data = stream.read(struct.calcsize(order + kind))
-        if len(data) < struct.calcsize(order + kind):
-            raise ValueError("a page lies behind the end of the file")
-        number: int = struct.unpack(order + kind, data)[0]
-        return number
-
-    stream.seek(8 if big else 4)
-    offset = read(offset_kind)
-    seen: set[int] = set()
-    while offset:
-        if offset in seen:
-            raise ImageError(f"{name}: damaged TIFF: its list of pages is a loop; export it again")
-        seen.add(offset)
-        if len(seen) > MAX_PAGES:
-            raise ImageError(f"{name}: TIFF with more than {MAX_PAGES} pages; save one page by itself")
-        stream.seek(min(offset, size))
-        stream.seek(min(read(count_kind) * entry_bytes, size), io.SEEK_CUR)
-        offset = read(offset_kind)
-    if not seen:
-        raise ValueError("it has no page")
-    stream.seek(0)
-    return len(seen)
 
 
 def _check_layout(page: Any, size: int, name: str, max_pixels: int) -> None:
@@ -101,46 +78,58 @@ def _check_layout(page: Any, size: int, name: str, max_pixels: int) -> None:
     if any(start + length > size for start, length in zip(offsets, counts, strict=False) if length):
         raise ValueError("a strip lies behind the end of the file")
     if page.compression == 1:
-        needed = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample // 8
+        channels = 1 if page.photometric == YCBCR else page.samplesperpixel  # others may be subsampled
+        needed = page.imagewidth * page.imagelength * channels * page.bitspersample // 8
         if sum(counts) < needed:
             raise ValueError("the strips are shorter than the picture")
 
 
-def _colour_space(page: Any, name: str) -> tuple[str, str]:
-    """Return the colour space of a page and the name of its photometric interpretation."""
+def _photometric(page: Any, name: str) -> str:
+    """Return the name of a page's photometric interpretation. Raises `ImageError` for one that is not supported."""
     kind = getattr(page.photometric, "name", str(page.photometric))
-    if kind == "YCBCR" and page.compression == 7:  # the decoder of JPEG strips returns RGB
-        return "rgb", "RGB"
-    spaces = {"MINISWHITE": "gray", "MINISBLACK": "gray", "PALETTE": "rgb", "RGB": "rgb", "SEPARATED": "cmyk"}
-    space = spaces.get(kind)
-    channels = 1 if kind == "PALETTE" else CHANNELS[space] if space else 0
+    if kind == "YCBCR" and page.compression == JPEG:  # the decoder of JPEG strips returns RGB
+        kind = "RGB"
+    channels = SPACES[kind][1] if kind in SPACES else MAX_CHANNELS + 1
     inks = page.tags.valueof(332, 1) if kind == "SEPARATED" else 1  # InkSet: 1 is CMYK
-    if space is None or page.samplesperpixel < channels or inks != 1:
+    if page.samplesperpixel < channels or inks != 1:
         raise ImageError(
             f"{name}: TIFF of the kind {shown(kind)} with {page.samplesperpixel} channels is not supported; save it as RGB"
         )
-    return space, kind
+    if kind in ("CIELAB", "ICCLAB") and page.dtype not in ("uint8", "uint16"):
+        raise ImageError(f"{name}: TIFF of the kind {kind} with {page.dtype} samples is not supported; save it as RGB")
+    return kind
 
 
-def _decoded(page: Any, values: Array, kind: str, name: str) -> tuple[Array, float]:
-    """Return values with a palette looked up or an inverted gray scale reversed, and the value that means 1.0.
-
-    That is the largest value of the declared bits, or 1 for floats. Raises `ImageError` for signed integers.
-    """
+def _stored(page: Any, name: str) -> Array:
+    """Return the samples of a page as they are stored, (height, width, channels). Raises `ImageError` for signed integers."""
+    values = np.asarray(page.asarray())
     if values.dtype.kind not in "fbu":
         raise ImageError(f"{name}: TIFF with {values.dtype.name} samples is not supported; save 8 or 16 bits or float")
-    white = float(2 ** int(page.bitspersample) - 1) if values.dtype.kind == "u" else 1.0
+    if page.planarconfig == 2 and page.samplesperpixel > 1:
+        values = np.moveaxis(values.reshape(-1, page.imagelength, page.imagewidth), 0, -1)
+    return values.reshape(page.imagelength, page.imagewidth, -1)
+
+
+def _select_alpha(raw: Samples, extra: tuple[int, ...], colours: int) -> None:
+    """Keep the colour channels and alpha: the first extra channel that is declared so, or the first if none is declared."""
+    surplus = raw.values.shape[2] - colours
+    alpha = next((number for number, kind in enumerate(extra[:surplus]) if kind in (1, 2)), None if extra else 0)
+    raw.premultiplied = alpha is not None and extra[alpha : alpha + 1] == (1,)
+    if surplus and alpha is None:
+        raw.notes.append("extra channel (not alpha) ignored")
+        raw.values = raw.values[..., :colours]
+    elif surplus and alpha:
+        raw.values = raw.values[..., [*range(colours), colours + alpha]]
+
+
+def _interpret(raw: Samples, page: Any, kind: str) -> None:
+    """Convert the samples of kinds of pages that are not gray, RGB or CMYK as they are stored."""
     if kind == "PALETTE":
-        table = page.colormap
-        if table is None:
-            raise ValueError("palette picture without a palette")
-        # The palette should have values up to 65535; some programs write 8 bits shifted left by 8, some up to 255.
-        white = 255.0 if table.max() <= 255 else 65535.0 if (table & 255).any() else 65280.0
-        return np.ascontiguousarray(table.T)[values[..., 0].astype(np.intp)], white
-    if kind == "MINISWHITE":
-        positive: Array = values[..., :1].astype(np.float32 if white < 1 << 24 else np.float64)
-        return np.subtract(white, positive), white
-    return values, white
+        raw.values, raw.white = colours_of_palette(page, raw.values, raw.white)
+    elif kind == "MINISWHITE":
+        raw.values = positive(raw.values, raw.white, premultiplied=raw.premultiplied)
+    elif kind in ("CIELAB", "ICCLAB"):
+        raw.values, raw.white, raw.icc = lab_to_srgb(raw.values, signed=kind == "CIELAB"), 65535.0, None
 
 
 INPUT_FORMATS.register("TIFF")(InputFormat(rb"II\*\0|MM\0\*|II\+\0|MM\0\+", decode, metadata))
