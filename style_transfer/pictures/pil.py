@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -104,6 +105,12 @@ def exif_orientation(load: Callable[[], Image.Exif]) -> object:
         return load().get(ORIENTATION)
     except Exception:  # Pillow raises SyntaxError, struct.error, KeyError and others for damaged EXIF
         return "damaged"
+
+
+def xmp_orientation(data: bytes) -> int | None:
+    """Return the orientation in an XMP packet, None without one."""
+    match = re.search(rb"tiff:Orientation\s*(?:=\s*[\"']|>)\s*([0-9])", data)
+    return int(match[1]) if match else None
 
 
 def parse_exif(data: bytes) -> Image.Exif:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import tracemalloc
 import zlib
@@ -88,8 +89,9 @@ def test_flipped_bytes_are_refused_or_read_but_nothing_else(tmp_path: Path) -> N
             try:
                 pixels = pictures.load(put(tmp_path / f"f.{name}", bytes(damaged)), max_pixels=1_000_000).pixels
                 assert np.isfinite(pixels).all()
-            except ImageError:
+            except ImageError as error:
                 refusals += 1
+                assert not re.search(r"0x|<|NoneType|_io|\bobject\b|\bb'|\w=", str(error).removeprefix(str(tmp_path)))
     assert refusals > 50
 
 

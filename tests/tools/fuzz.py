@@ -16,8 +16,10 @@ import importlib
 import io
 import math
 import random
+import re
 import shutil
 import socket
+import struct
 import sys
 import tempfile
 import time
@@ -36,11 +38,15 @@ if "--atheris" in sys.argv:
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import imagecodecs
 import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 from support import formats, tiny
 from support.live_page import Page, ask
+from support.picture_files import png
+from support.tiff_files import page as tiff_page
+from support.tiff_files import tiff
 
 from style_transfer import pictures as images
 from style_transfer.cli.parser import option_classes, parse
@@ -128,7 +134,26 @@ def pictures() -> list[Sample]:
         found.append((stream.getvalue(), ".tga" if kind == "TGA" else ".png"))
     stream = io.BytesIO()
     images.to_pil(pixels).convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
-    return [*found, (stream.getvalue(), ".tif")]
+    return [*found, (stream.getvalue(), ".tif"), *rare_pictures()]
+
+
+def rare_pictures() -> list[Sample]:
+    """Return small files of kinds that have a parser of their own."""
+    shades = np.arange(768, dtype=np.uint16).reshape(16, 16, 3)
+    found = [(imagecodecs.jpeg8_encode(shades, lossless=lossless, bitspersample=12), ".jpg") for lossless in (False, True)]
+    strip = bytes(768)
+    ycbcr = tiff_page(16, 16, 3, 6, t530=("H", [2, 2]), t532=("rational", [(0, 1), (255, 1)] * 3))
+    found += [(tiff((tiff_page(16, 16, 3, photometric), strip)), ".tif") for photometric in (8, 9)]
+    found += [
+        (tiff((tiff_page(16, 16, 3, 2), strip), inner=[(tiff_page(16, 16, 1, 1), strip)]), ".tif"),
+        (tiff((ycbcr, strip)), ".tif"),
+    ]
+    found += [(b"P3 4 2 65535 # text\n" + b"1 22 333 # x\n" * 8, ".ppm"), (b"PF 4 2\n-1.0\n" + bytes(96), ".pfm")]
+    header = struct.pack("<IiiHHI5I3I", 40, 4, 4, 1, 16, 3, 32, 0, 0, 0, 0, 0xF00, 0xF0, 0xF)
+    found += [(b"BM" + struct.pack("<3I", 98, 0, 66) + header + bytes(32), ".bmp")]
+    exif = b"\nexif\n 8\n" + b"Exif\0\0II".hex().encode()
+    texts = [(b"tEXt", b"Raw profile type exif\0" + exif), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0tiff:Orientation='6'")]
+    return [*((bytes(data), suffix) for data, suffix in found), (png(shades, *texts), ".png")]
 
 
 def weight_files() -> list[Sample]:
@@ -237,6 +262,7 @@ def attempt(target: str, data: bytes, suffix: str) -> None:
         read(data, suffix)
     except StyleTransferError as error:
         assert "\n" not in str(error), f"not one line: {error!r}"
+        assert not re.search(r"<[\w.]+ |object at|NoneType", str(error)), f"speaks of Python: {error!r}"
     took = time.process_time() - began
     assert took < MAX_SECONDS, f"took {took:.1f} s"
     if tracemalloc.is_tracing():

@@ -1,24 +1,52 @@
-"""AVIF, decoded by Pillow."""
+"""AVIF, decoded by Pillow, or by imagecodecs where Pillow's libavif is too strict."""
 
 from __future__ import annotations
 
+import re
 from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
 
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
-from .loading import InputFormat
+from .loading import InputFormat, check_size
 from .pillow import decode_pillow
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     """Decode an AVIF at 8 bits, with a note if it has more."""
-    raw = decode_pillow("AVIF", stream, name, max_pixels)
-    stream.seek(0)
     head = stream.read(65536)
-    at = head.find(b"av1C")  # the codec configuration; 0x40 means 10 or 12 bits
-    if at >= 0 and at + 7 <= len(head) and head[at + 6] & 0x40:
+    stream.seek(0)
+    try:
+        raw = decode_pillow("AVIF", stream, name, max_pixels)
+    except OSError:
+        return _decode_leniently(stream, head, name, max_pixels)
+    if _bits(head) > 8:
         raw.notes.append("AVIF with more than 8 bits per channel is read with 8 bits; use 16-bit PNG or TIFF")
     return raw
+
+
+def _bits(head: bytes) -> int:
+    """Return the bits per channel that the codec configuration (av1C) states."""
+    at = head.find(b"av1C")
+    flags = head[at + 6] if at >= 0 and at + 7 <= len(head) else 0
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
+def _decode_leniently(stream: BinaryIO, head: bytes, name: str, max_pixels: int) -> Samples:
+    """Decode a file that breaks a rule of the container, such as alpha without a size property of its own."""
+    sizes = re.findall(rb"ispe.{4}(.{4})(.{4})", head, re.DOTALL)
+    if not sizes:
+        raise ValueError("it has no picture size")
+    for width, height in sizes:
+        check_size(int.from_bytes(width, "big"), int.from_bytes(height, "big"), name, max_pixels)
+    stream.seek(0)
+    values = np.asarray(imagecodecs.avif_decode(stream.read(), 0))
+    values = values.reshape(*values.shape[:2], -1)
+    white = 255.0 if values.dtype == np.uint8 else float(2 ** _bits(head) - 1)
+    note = "AVIF that breaks a rule of the format: read without its colour profile and orientation"
+    return Samples(values, white, "gray" if values.shape[2] <= 2 else "rgb", notes=[note])
 
 
 INPUT_FORMATS.register("AVIF")(InputFormat(rb".{4}ftypavi[fs]", decode))

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,11 @@ UNSUPPORTED: Final[tuple[tuple[bytes, str], ...]] = (
     (rb"PK\x03\x04", "looks like a ZIP archive; unpack it first"),
 )
 """Patterns of the first bytes of files of other kinds, each with the text of the message."""
+
+PYTHON: Final = re.compile(r"<.*>|0x|\bb?'|\(\d+,|\b(?:array|buffer|bytes-like|dtype|NoneType|object)\b|\w_decode\b|\w=")
+"""What only messages for programmers contain."""
+UNKNOWN_KIND: Final = re.compile(r"(?i)^unsupported|not supported|not a known|not implemented")
+"""Messages of decoders for files that may be whole."""
 
 _silent = logging.NullHandler()  # keeps the decoders' logs off the terminal unless the program configures logging
 
@@ -88,8 +94,19 @@ def load(
         except (StyleTransferError, MemoryError):
             raise
         except Exception as error:  # decoders raise any exception for damaged files
-            raise ImageError(f"{name}: damaged or truncated {kind} ({reason(error)}); export it again") from error
+            raise _refusal(error, name, kind) from error
     return develop(raw, name, profile, keep_alpha=alpha)
+
+
+def _refusal(error: Exception, name: str, kind: str) -> ImageError:
+    """Return the error for a file that a decoder refused, without what speaks of Python's objects instead of the file."""
+    internal = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, UnicodeError, struct.error)
+    text = reason(error)
+    if isinstance(error, internal) or PYTHON.search(text):
+        return ImageError(f"{name}: damaged or truncated {kind}; export it again")
+    if UNKNOWN_KIND.search(text):
+        return ImageError(f"{name}: {kind} of a kind that is not supported ({text}); save it as PNG or TIFF")
+    return ImageError(f"{name}: damaged or truncated {kind} ({text}); export it again")
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
 import struct
-import zlib
-from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 import imagecodecs
 import numpy as np
 
 from ...registry import INPUT_FORMATS
-from ..icc import MAX_ICC_BYTES
 from ..picture import Samples
-from ..pil import exif_orientation, parse_exif
+from ..pil import exif_orientation, parse_exif, xmp_orientation
 from .loading import InputFormat, check_size
+from .png_chunks import SIGNATURE, chunks, hide_others, icc_of, raw_profile, text_of
 
-SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+TEXTS: Final = frozenset([b"tEXt", b"zTXt", b"iTXt"])
+EXIF_TEXTS: Final = frozenset(["Raw profile type exif", "Raw profile type APP1"])
+ICC_TEXTS: Final = frozenset(["Raw profile type icc", "Raw profile type icm"])
+XMP_TEXTS: Final = frozenset(["XML:com.adobe.xmp", "Raw profile type xmp"])
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
@@ -28,60 +30,50 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         raise ValueError("no header")
     width, height = struct.unpack(">II", head[16:24])
     check_size(width, height, name, max_pixels)
+    data = bytearray(stream.seek(0, io.SEEK_END))
     stream.seek(0)
-    data = stream.read()
-    notes: list[str] = []
-    icc: bytes | None = None
-    orientation: object = None
-    for kind, body in _chunks(data):
-        if kind == b"iCCP" and icc is None:
-            icc = _unpack_icc(bytes(body))
-        elif kind == b"eXIf":
-            orientation = exif_orientation(functools.partial(parse_exif, bytes(body)))
-        elif kind == b"acTL" and int.from_bytes(body[:4], "big") > 1:
-            notes.append("animated PNG: only the first frame is used")
+    del data[stream.readinto(data) :]  # type: ignore[attr-defined]  # files have it
+    raw = Samples(np.empty((0, 0, 0)), 0.0, "rgb")
+    _read_metadata(data, raw)
+    hide_others(data)
     values = np.asarray(imagecodecs.png_decode(data))
-    values = values.reshape(height, width, -1)
-    white = 65535.0 if values.dtype == np.uint16 else 255.0
-    space = "gray" if values.shape[2] <= 2 else "rgb"
-    return Samples(values, white, space, icc, orientation, notes)
+    raw.values = values.reshape(height, width, -1)
+    raw.white = 65535.0 if values.dtype == np.uint16 else 255.0
+    raw.space = "gray" if raw.values.shape[2] <= 2 else "rgb"
+    return raw
+
+
+def _read_metadata(data: bytearray, raw: Samples) -> None:
+    """Set the profile and the orientation of samples: an EXIF chunk counts before an EXIF text, and that before XMP."""
+    orientations: dict[str, object] = {}
+    for kind, body in chunks(data):
+        if kind == b"iCCP":
+            raw.icc = icc_of(body) if raw.icc is None else raw.icc
+        elif kind == b"eXIf":
+            orientations["chunk"] = exif_orientation(functools.partial(parse_exif, bytes(body)))
+        elif kind == b"acTL" and int.from_bytes(body[:4], "big") > 1:
+            raw.notes.append("animated PNG: only the first frame is used")
+        elif kind in TEXTS:
+            key, text = text_of(kind, body)
+            profile = raw_profile(text) if key in EXIF_TEXTS | ICC_TEXTS | XMP_TEXTS else None
+            if key in EXIF_TEXTS and profile:
+                orientations["text"] = exif_orientation(functools.partial(parse_exif, profile))
+            elif key in ICC_TEXTS and profile:
+                raw.icc = raw.icc or profile
+            elif key in XMP_TEXTS:
+                orientations["xmp"] = xmp_orientation(profile or text)
+    found = (orientations.get(source) for source in ("chunk", "text", "xmp"))
+    raw.orientation = next((value for value in found if value is not None), None)
 
 
 def metadata(stream: BinaryIO, name: str) -> dict[str, str]:
     """Return the uncompressed international texts (iTXt) in a PNG."""
     texts = {}
-    for kind, body in _chunks(stream.read()):
-        key, _, rest = bytes(body).partition(b"\0")
-        if kind == b"iTXt" and rest[:1] == b"\0":  # not compressed
-            _language, _, rest = rest[2:].partition(b"\0")
-            _translated, _, text = rest.partition(b"\0")
-            texts[key.decode("latin-1")] = text.decode("utf-8", "replace")
+    for kind, body in chunks(bytearray(stream.read())):
+        if kind == b"iTXt":
+            key, text = text_of(kind, body)
+            texts[key] = text.decode("utf-8", "replace")
     return texts
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield (type, body) of every chunk up to IEND; raise ValueError where the file ends before that."""
-    view, at = memoryview(data), len(SIGNATURE)
-    while at + 12 <= len(view):
-        length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
-        if at + 12 + length > len(view):
-            break
-        yield kind, view[at + 8 : at + 8 + length]
-        if kind == b"IEND":
-            return
-        at += 12 + length
-    raise ValueError("the file ends before its last chunk")
-
-
-def _unpack_icc(body: bytes) -> bytes:
-    """Return the profile in an iCCP chunk; empty, hence a broken profile, if it is damaged or larger than MAX_ICC_BYTES."""
-    _, _, packed = body.partition(b"\0")
-    unzip = zlib.decompressobj()
-    try:
-        profile = unzip.decompress(packed[1:], MAX_ICC_BYTES)
-    except zlib.error:
-        return b""
-    return profile if unzip.eof else b""
 
 
 INPUT_FORMATS.register("PNG")(InputFormat(re.escape(SIGNATURE), decode, metadata))

@@ -13,12 +13,13 @@ from ...errors import ImageError
 from ...files import shown
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
-from ..pil import ORIENTATION, parse_description
+from ..pil import ORIENTATION, parse_description, xmp_orientation
 from .loading import InputFormat, check_size
 from .tiff_pages import read_pages
 from .tiff_values import check_fax, colours_of_palette, decode_ycbcr, lab_to_srgb, positive, white_of
 
 MAX_CHANNELS: Final = 32
+XMP: Final = 700
 YCBCR: Final = 6
 JPEG: Final = 7
 SPACES: Final = {
@@ -51,7 +52,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         space, colours = SPACES[kind]
         values = decode_ycbcr(page, name) if kind == "YCBCR" else _stored(page, name)
         check_fax(stream, page, values, notes)
-        raw = Samples(values, white_of(page, values, notes), space, page.iccprofile, page.tags.valueof(ORIENTATION), notes)
+        raw = Samples(values, white_of(page, values, notes), space, _profile(page), _orientation(page), notes)
         _select_alpha(raw, tuple(page.extrasamples), colours)
         _interpret(raw, page, kind)
     if raw.values.dtype.kind == "f" and raw.icc is None and values.dtype.kind == "f":
@@ -108,6 +109,18 @@ def _stored(page: Any, name: str) -> Array:
     if page.planarconfig == 2 and page.samplesperpixel > 1:
         values = np.moveaxis(values.reshape(-1, page.imagelength, page.imagewidth), 0, -1)
     return values.reshape(page.imagelength, page.imagewidth, -1)
+
+
+def _profile(page: Any) -> bytes | None:
+    """Return the ICC profile of a page; empty, hence a broken profile, if its tag has another type; None without one."""
+    profile = page.iccprofile
+    return profile if profile is None or isinstance(profile, bytes) else b""
+
+
+def _orientation(page: Any) -> object:
+    """Return the orientation of a page, or else that of its XMP packet."""
+    value, packet = page.tags.valueof(ORIENTATION), page.tags.valueof(XMP)
+    return xmp_orientation(packet) if value is None and isinstance(packet, bytes) else value
 
 
 def _select_alpha(raw: Samples, extra: tuple[int, ...], colours: int) -> None:

@@ -13,7 +13,7 @@ from .pillow import decode_pillow, exif_metadata
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     """Decode a WebP, after a check of its header, since Pillow allocates the canvas on opening."""
     head = stream.read(30)
-    if len(head) < 30:
+    if len(head) < (25 if head[12:16] == b"VP8L" else 30):
         raise ValueError("no header")
     chunk = head[12:16]
     if chunk == b"VP8X":
