@@ -131,7 +131,8 @@ def decode_ycbcr(page: Any, name: str) -> Array:
         values = np.empty((down * high, along * wide, 3), np.float32)
         values[..., 0] = blocks[..., :luma].reshape(down, along, high, wide).swapaxes(1, 2).reshape(values.shape[:2])
         values[..., 1:] = blocks[..., luma:].repeat(high, 0).repeat(wide, 1)
-        part[:] = _rgb_of_ycbcr(page, values[: part.shape[0], : part.shape[1]])
+        with np.errstate(divide="raise", invalid="raise"):  # a damaged file may have fractions of 0
+            part[:] = _rgb_of_ycbcr(page, values[: part.shape[0], : part.shape[1]])
     return result
 
 
