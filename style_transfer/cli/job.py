@@ -13,7 +13,7 @@ from ..files import exists, similar_name
 from ..losses.guidance import Region, regions_of
 from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
-from ..pictures import Picture, Pixels, load
+from ..pictures import Picture, Pixels, Reading, load
 from ..pictures.color import Coloring
 from ..pictures.tensors import from_pixels, to_tensor
 from ..settings import INITS, Resolved
@@ -37,6 +37,8 @@ class Job:
     run: engine.Job
     weights: Weights | None
     finish: Callable[[Pixels], Pixels]
+    readings: tuple[tuple[str, Reading], ...] = ()
+    """The input pictures and masks in the order of reading, and how each was understood."""
 
     def for_other_ranks(self) -> Job:
         """Return the part of the job that other processes need."""
@@ -48,6 +50,8 @@ class JobReader:
 
     def __init__(self, settings: Resolved, options: CommandOptions, note: Callable[[str], None]) -> None:
         self.settings, self.options, self.note = settings, options, note
+        self._readings: dict[str, Reading] = {}
+        self._reported: set[str] = set()
 
     def read(self, files: OutputFiles, *, weights: bool) -> Job:
         """Return the job of one picture, with `weights` if the network has not been loaded.
@@ -55,6 +59,7 @@ class JobReader:
         Raises `StyleTransferError`; what is quick to check is checked first.
         """
         settings, task = self.settings, files.task
+        self._readings = {}
         init = settings.init
         if init not in INITS and not exists(init):
             similar = similar_name(init) if Path(init).suffix else near_miss(init, INITS)
@@ -74,14 +79,23 @@ class JobReader:
         run.check_network(network_spec(settings))
         files.check_space(run.stages, alpha=content.alpha is not None)
         fetched = load_weights(settings, progress=not self.options.quiet, warn=self.note) if weights else None
-        return Job(run, fetched, coloring.finish)
+        return Job(run, fetched, coloring.finish, tuple(self._readings.items()))
 
     def _load(self, path: str, *, alpha: bool = False, proof: str | None = None) -> Picture:
         """Load a picture, and report the remarks of its reader."""
         picture = load(path, max_pixels=self.options.max_pixels, alpha=alpha, proof=proof)
-        for note in picture.notes:
-            self.note(f"{path}: {note}")
+        if picture.reading is not None:
+            self._readings[path] = picture.reading
+        about = [f"read as {picture.reading}"] if self.options.verbose else []
+        for note in (*about, *picture.notes):
+            self._report(f"{path}: {note}")
         return picture
+
+    def _report(self, text: str) -> None:
+        """Report a remark once, however many pictures of the command have the same style."""
+        if text not in self._reported:
+            self._reported.add(text)
+            self.note(text)
 
     def _regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
         """Return the regions that the masks describe."""

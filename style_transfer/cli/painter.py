@@ -50,6 +50,7 @@ class Painter:
         self.observers, self.console, self.interrupt = observers, console, interrupt
         self.saved: tuple[Path, Size] | None = None
         """The path and the size of the picture of the current task that was written last."""
+        self.reader = JobReader(settings, command.options, self.note)
         self.networks: Sequence[Network] = ()
         """The network on each device, once the first picture needs it."""
 
@@ -92,7 +93,7 @@ class Painter:
         if not self.options.dry_run:
             files.lock(held)
             files.check_resume()
-        return JobReader(self.settings, self.options, self.note).read(files, weights=not self.networks)
+        return self.reader.read(files, weights=not self.networks)
 
     def paint(self, files: OutputFiles, job: Job, *, last: bool) -> int:
         """Paint one picture, or print what that would take, and return the exit code."""
@@ -104,9 +105,8 @@ class Painter:
             return 0
         checkpoint = self.shared(files.load_checkpoint, lambda found: None)
         state = None if checkpoint is None else checkpoint.state
-        recipe = self.shared(
-            lambda: make_recipe(self.command.argv, files.task, self.settings, self.options, loaded[0], names, job.run.stages)
-        )
+        about = (files.task, self.settings, self.options, loaded[0], names, job.run.stages, job.readings)
+        recipe = self.shared(lambda: make_recipe(self.command.argv, *about))
         checkpointer = None
         if files.checkpoint is not None:
             number = 0 if checkpoint is None else checkpoint.number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import shlex
@@ -17,6 +18,7 @@ from ..engine.state import NOT_COMPARED
 from ..files import Task, file_digest
 from ..geometry import Stage
 from ..networks.forward import Network
+from ..pictures import Reading
 from ..settings import INITS, Resolved
 from ..settings.command import CommandOptions
 
@@ -26,7 +28,7 @@ LIBRARIES: Final = ("torch", "numpy", "pillow", "tifffile", "imagecodecs")
 
 def make_recipe(
     argv: Sequence[str], task: Task, settings: Resolved, options: CommandOptions, network: Network, devices: Sequence[str],
-    stages: Sequence[Stage],
+    stages: Sequence[Stage], readings: Sequence[tuple[str, Reading]],
 ) -> dict[str, Any]:  # fmt: skip
     """Return the recipe of a picture, as JSON can hold it."""
     recipe = {
@@ -42,6 +44,7 @@ def make_recipe(
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES},
         "scales": [{"width": s.size[1], "height": s.size[0], "steps": s.steps} for s in stages],
+        "read_as": [{"name": Path(path).name} | dataclasses.asdict(reading) for path, reading in readings],
     }
     for name, masks in (("content_masks", options.content_mask), ("style_masks", options.style_mask)):
         if masks:

@@ -6,7 +6,7 @@ from .decode.loading import load, read_metadata
 from .encode.jpeg import encode_jpeg
 from .encode.png import encode_png
 from .encode.saving import OutputFormat, check_output, format_of, save
-from .picture import Array, Picture, Pixels, quantize
+from .picture import Array, Picture, Pixels, Reading, quantize
 from .pil import from_pil, to_pil
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "OutputFormat",
     "Picture",
     "Pixels",
+    "Reading",
     "check_output",
     "encode_jpeg",
     "encode_png",

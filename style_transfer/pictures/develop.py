@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import ImageError
 from ..files import shown
-from .icc import soft_proof, to_srgb, usable_profile
-from .picture import CHANNELS, Array, Picture, Pixels, Samples, row_blocks
+from .icc import is_srgb, profile_name, soft_proof, to_srgb, usable_profile
+from .picture import CHANNELS, Array, Picture, Pixels, Reading, Samples, row_blocks
 
 TURNS: Final[dict[object, Callable[[Array], Array]]] = {
     1: lambda a: a,
@@ -38,7 +38,8 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
     samples = raw.values
     alpha = None
     opacity = None
-    if samples.shape[2] > count and samples[..., count].min() < raw.white:
+    transparent = samples.shape[2] > count and bool(samples[..., count].min() < raw.white)
+    if transparent:
         if keep_alpha:
             alpha = np.ascontiguousarray(upright(_alpha_of(raw, name)[..., None], raw.orientation, [])[..., 0])
         else:
@@ -65,7 +66,27 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
             pixels[rows] = np.clip(soft_proof(pixels[rows], proof), 0, 1)
     if low < -1e-6 or high > 1 + 1e-6:
         notes.append(f"values from {low:.4g} to {high:.4g}: clipped to 0 ... 1")
-    return Picture(pixels, tuple(notes), alpha)
+    reading = _reading(raw, converted=profile is not None, transparent=transparent, kept=keep_alpha)
+    return Picture(pixels, tuple(notes), alpha, reading)
+
+
+def _reading(raw: Samples, *, converted: bool, transparent: bool, kept: bool) -> Reading:
+    """Return how samples were understood; `converted` tells whether by their profile, `kept` whether alpha was requested."""
+    assumed = "plain CMYK assumed" if raw.space == "cmyk" else "sRGB assumed"
+    if raw.signal:
+        colour = raw.signal
+    elif raw.icc is None:
+        colour = f"no profile, {assumed}"
+    else:
+        colour = f"profile {profile_name(raw.icc)}" if converted or is_srgb(raw.icc) else f"profile ignored, {assumed}"
+    number = _integer(raw.orientation)
+    if raw.orientation is None or number == 1:
+        orientation = "upright"
+    else:
+        orientation = f"orientation {number} applied" if number in TURNS else "orientation ignored"
+    alpha = ("alpha kept" if kept else "alpha ignored") if transparent else "no transparency"
+    divided = ", colours divided by alpha" if transparent and raw.premultiplied else ""
+    return Reading(raw.format, raw.stored_bits(), colour, orientation, alpha + divided)
 
 
 def upright(samples: Array, orientation: object, notes: list[str]) -> Array:

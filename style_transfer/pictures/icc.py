@@ -7,6 +7,7 @@ colorimetric with black point compensation. A picture without a usable profile c
 from __future__ import annotations
 
 import functools
+import io
 import stat
 import struct
 from collections.abc import Callable
@@ -59,6 +60,21 @@ def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, st
     return result / np.float32(100) if outside == "cmyk" else result
 
 
+def is_srgb(icc: bytes) -> bool:
+    """Return whether a profile is the one of written files, of any date."""
+    srgb = srgb_profile()
+    return icc[:24] == srgb[:24] and icc[36:] == srgb[36:]
+
+
+def profile_name(icc: bytes) -> str:
+    """Return the description of an ICC profile, for messages; "without a name" if it has none."""
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))
+    except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
+        name = ""
+    return shown(" ".join(name.split()))[:80] or "without a name"
+
+
 def usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[bytes, str] | None:
     """Return (profile, its colour space) to convert samples of `space` with, or None if samples are sRGB.
 
@@ -72,7 +88,7 @@ def usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[byt
         if owner is None or (owner != space and (owner, space) != ("rgb", "gray")):
             kind = shown(icc[16:20].decode("latin-1")).strip()
             problem = f"its embedded colour profile is for {kind}, not for {space.upper()}"
-        elif icc[:24] == srgb[:24] and icc[36:] == srgb[36:]:  # the profile of written files, of any date
+        elif is_srgb(icc):
             return None
         elif _works(lambda gray: transform(gray, icc, srgb, (owner, "rgb"), BLACK_POINT), CHANNELS[owner]):
             return icc, owner

@@ -23,6 +23,24 @@ CHANNELS: Final = {"gray": 1, "rgb": 3, "cmyk": 4}
 """The number of colour channels of each colour space of files."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a file was understood, in words for the user.
+
+    `format`: its kind, such as "JPEG". `bits`: what its samples are, such as "8 bits". `colour`: the profile or signal that
+    decided the colours, or what was assumed without one. `orientation` and `alpha`: what was done about them.
+    """
+
+    format: str
+    bits: str
+    colour: str
+    orientation: str
+    alpha: str
+
+    def __str__(self) -> str:
+        return f"{self.format}, {self.bits}, {self.colour}, {self.orientation}, {self.alpha}"
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A decoded picture.
@@ -30,11 +48,13 @@ class Picture:
     `pixels`: float32, shape (height, width, 3), sRGB in [0, 1], contiguous, upright.
     `notes`: one-line warnings for the user, without the file's name.
     `alpha`: float32, shape (height, width), opacity in [0, 1]; None if it was not requested or is 1 everywhere.
+    `reading`: how its file was understood; None for a picture that was not read.
     """
 
     pixels: Pixels
     notes: tuple[str, ...] = ()
     alpha: Pixels | None = None
+    reading: Reading | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,7 +69,8 @@ class Samples:
     `values`: (height, width, channels), any numeric type; the first 1 (gray), 3 (rgb) or 4 (cmyk) channels are colour, and the
     next one, if any, is alpha. CMYK samples are amounts of ink. `white`: the sample value that means 1.0. `space`: a key of
     `CHANNELS`. `orientation`: the EXIF orientation, None if absent, or "damaged". `premultiplied`: whether colours are stored
-    multiplied by alpha.
+    multiplied by alpha. `signal`: the name of what the decoder converted colours by instead of a profile, such as "CIELAB", or
+    "". `bits`: what the samples in the file are, such as "8 bits", if `values` do not show it. `format`: the kind of file.
     """
 
     values: Array
@@ -59,6 +80,16 @@ class Samples:
     orientation: object = None
     notes: list[str] = field(default_factory=list)
     premultiplied: bool = False
+    signal: str = ""
+    bits: str = ""
+    format: str = "PIL picture"
+
+    def stored_bits(self) -> str:
+        """Return what the samples in the file are, such as "8 bits" or "32-bit floating point"."""
+        if not self.bits and self.values.dtype.kind == "f":
+            return f"{self.values.dtype.itemsize * 8}-bit floating point"
+        bits = round(np.log2(self.white + 1))
+        return self.bits or f"{bits} bit{'s' * (bits != 1)}"
 
 
 def row_blocks(shape: tuple[int, ...], pixels: int | None = None) -> Iterator[slice]:

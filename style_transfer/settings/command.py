@@ -51,6 +51,8 @@ class CommandOptions:
         maximum=65535.0)  # fmt: skip
     dry_run: bool = option(False, "print scales, tiles, memory, disk space and time, and exit", topic="size", flag=True)
     quiet: bool = option(False, "print only errors and the path of the result", topic="watching", flag=True)
+    verbose: bool = option(False, "print how each input picture was understood: format, bits, profile, orientation, alpha",
+        topic="watching", flag=True)  # fmt: skip
     json: bool = option(False, "print one JSON line for each step, with each term of the loss", topic="watching", flag=True)
 
     def __post_init__(self) -> None:

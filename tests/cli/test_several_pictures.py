@@ -53,6 +53,19 @@ def test_the_pictures_of_a_folder_are_painted_and_the_network_loads_once(
     assert np.array_equal(load("new/folder/b.png").pixels, load("out.png").pixels)
 
 
+def test_how_pictures_were_read_is_printed_once_with_verbose_and_in_the_recipe(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["photos", "s.png", *SMALL, "--verbose"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("photos/a.png: read as PNG, 8 bits, no profile, sRGB assumed, upright, no transparency") == 1
+    assert err.count("photos/b.jpg: read as JPEG") == err.count("s.png: read as PNG") == 1
+    recipe = json.loads(Path("out/b.png.json").read_text())
+    assert [(entry["name"], entry["format"]) for entry in recipe["read_as"]] == [("b.jpg", "JPEG"), ("s.png", "PNG")]
+    assert cli.main(["photos", "s.png", *SMALL, "--overwrite"]) == 0
+    assert "read as" not in capsys.readouterr().err
+
+
 def test_each_and_grid_combine_contents_and_styles(photos: Path) -> None:
     assert cli.main(["s.png", "t.png", "--each", "photos/a.png", "photos", *SMALL, "-o", "{number}.png", "--quiet"]) == 0
     assert [p for p in made(".") if p.startswith("000")] == ["0001.png", "0002.png", "0003.png"]

@@ -134,6 +134,12 @@ def test_python_examples_run(path: Path, place: Path) -> None:
         assert (shown.size if isinstance(shown, Image.Image) else shown.shape) in ((40, 30), (1, 3, 30, 40))
 
 
+def test_the_page_of_input_formats_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "input_formats_page.py"))["page"]
+    written = (ROOT / "docs" / "what-is-read.md").read_text(encoding="utf-8")
+    assert written == page(), "run python scripts/input_formats_page.py"
+
+
 def test_the_picture_of_the_packages_is_up_to_date() -> None:
     draw = runpy.run_path(str(ROOT / "scripts" / "package_diagram.py"))["draw"]
     picture = (ROOT / "docs" / "images" / "packages.svg").read_text(encoding="utf-8")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import imagecodecs
 import numpy as np
 
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
-from .loading import InputFormat, check_size
+from .loading import InputFormat, Scope, check_size
 from .pillow import decode_pillow
 
 
@@ -23,6 +23,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     except OSError:
         return _decode_leniently(stream, head, name, max_pixels)
     if _bits(head) > 8:
+        raw.bits = f"{_bits(head)} bits, read with 8"
         raw.notes.append("AVIF with more than 8 bits per channel is read with 8 bits; use 16-bit PNG or TIFF")
     return raw
 
@@ -49,4 +50,12 @@ def _decode_leniently(stream: BinaryIO, head: bytes, name: str, max_pixels: int)
     return Samples(values, white, "gray" if values.shape[2] <= 2 else "rgb", notes=[note])
 
 
-INPUT_FORMATS.register("AVIF")(InputFormat(rb".{4}ftypavi[fs]", decode))
+SCOPE: Final = Scope(
+    samples="gray or RGB of 8 bits; 10 and 12 bits are reduced to 8, with a note",
+    colour="ICC profile",
+    orientation="rotation and mirror of the container, or EXIF",
+    alpha="straight",
+    more=("A file that breaks a rule of the container, such as alpha without a size, is read with a note, without its profile.",),
+)
+
+INPUT_FORMATS.register("AVIF")(InputFormat(rb".{4}ftypavi[fs]", decode, scope=SCOPE))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
-from .loading import InputFormat, check_size
+from .loading import InputFormat, Scope, check_size
 from .pillow import decode_pillow
 
 BIT_FIELDS: Final = (3, 6)
@@ -32,7 +32,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     data = stream.read(row * abs(height))
     pixels = np.frombuffer(data, np.uint8).reshape(abs(height), row).view(f"<u{bits // 8}")[:, :width]
     values, white = _channels(pixels if height < 0 else pixels[::-1], masks)
-    return Samples(values, white, "rgb")
+    return Samples(values, white, "rgb", bits=f"{', '.join(str(mask.bit_count()) for mask in masks)} bits")
 
 
 def _channels(pixels: Array, masks: list[int]) -> tuple[Array, float]:
@@ -46,4 +46,9 @@ def _channels(pixels: Array, masks: list[int]) -> tuple[Array, float]:
     return values, white
 
 
-INPUT_FORMATS.register("BMP")(InputFormat(rb"BM", decode))
+SCOPE: Final = Scope(
+    samples="RGB or palette of 1 to 8 bits per channel, and bit fields of any width",
+    alpha="straight",
+)
+
+INPUT_FORMATS.register("BMP")(InputFormat(rb"BM", decode, scope=SCOPE))

@@ -14,7 +14,7 @@ from ...errors import ImageError
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
 from ..pil import exif_orientation, parse_exif, samples_of
-from .loading import InputFormat, check_size
+from .loading import InputFormat, Scope, check_size
 from .pillow import exif_metadata, open_pillow
 
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
@@ -127,4 +127,15 @@ def _decode_deep(data: bytes, header: _Header, name: str, max_pixels: int) -> Sa
     return Samples(values, float(white), {1: "gray", 4: "cmyk"}.get(values.shape[2], "rgb"), orientation=orientation)
 
 
-INPUT_FORMATS.register("JPEG")(InputFormat(rb"\xff\xd8\xff", decode, exif_metadata))
+SCOPE: Final = Scope(
+    samples="gray, RGB or CMYK of 8 or 12 bits, lossless of 2 to 16 bits",
+    colour="ICC profile, also in several parts, in any order, before or behind the frame header",
+    orientation="EXIF, else XMP",
+    more=(
+        "CMYK is inverted if Adobe's marker is present, as Adobe stores it.",
+        "A file without its end marker is read with a note if all its pixels can be decoded, else it is refused as truncated.",
+        "JPEG-LS, hierarchical JPEG, and lossless JPEG with arithmetic coding are refused by name.",
+    ),
+)
+
+INPUT_FORMATS.register("JPEG")(InputFormat(rb"\xff\xd8\xff", decode, exif_metadata, scope=SCOPE))

@@ -13,7 +13,7 @@ import numpy as np
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
 from ..pil import samples_of
-from .loading import InputFormat
+from .loading import InputFormat, Scope
 from .pillow import open_pillow
 
 CODESTREAM: Final = b"\xff\x4f\xff\x51"
@@ -67,4 +67,10 @@ def _decode_deep(data: bytes, *, as_stored: bool) -> tuple[Array, float] | None:
     return values.reshape(*values.shape[:2], -1), float(2 ** (depth + 1) - 1)
 
 
-INPUT_FORMATS.register("JPEG2000")(InputFormat(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", decode))
+SCOPE: Final = Scope(
+    samples="gray, RGB or CMYK of 1 to 16 bits",
+    colour="ICC profile",
+    alpha="straight",
+)
+
+INPUT_FORMATS.register("JPEG2000")(InputFormat(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", decode, scope=SCOPE))

@@ -52,19 +52,35 @@ _silent = logging.NullHandler()  # keeps the decoders' logs off the terminal unl
 
 
 @dataclass(frozen=True)
+class Scope:
+    """What a decoder reads, in words for docs/what-is-read.md.
+
+    `samples`: kinds and depths. `colour`: where a file says what its colours mean; without that they are sRGB. `orientation`:
+    where it says how it is turned. `alpha`: how opacity is stored. `more`: sentences on unusual, damaged and refused files.
+    """
+
+    samples: str
+    colour: str = "none"
+    orientation: str = "none"
+    alpha: str = "none"
+    more: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class InputFormat:
     """A format that is read, registered in `registry.INPUT_FORMATS` under its name.
 
     `pattern` matches the first bytes of its files; a format without a signature has None, and is recognised by `suffix`, such as
     ".tga". `decode` gets the file, its name for messages, and the largest number of pixels; it raises `ImageError` for a file
     that is not supported, and any exception for a damaged one. `metadata` gets the file, and returns the texts that `save`
-    embedded in it; None if `save` does not write the format.
+    embedded in it; None if `save` does not write the format. `scope` is for the documents.
     """
 
     pattern: bytes | None
     decode: Callable[[BinaryIO, str, int], Samples]
     metadata: Callable[[BinaryIO, str], dict[str, str]] | None = None
     suffix: str | None = None
+    scope: Scope | None = None
 
 
 def load(
@@ -89,6 +105,7 @@ def load(
     with _opened(Path(path), name) as (stream, kind):
         try:
             raw = INPUT_FORMATS[kind].decode(stream, name, max_pixels)
+            raw.format = kind
             if not raw.values.size or raw.values.shape[2] < CHANNELS[raw.space]:
                 raise ValueError("no pixels in it")
         except (StyleTransferError, MemoryError):

@@ -14,9 +14,11 @@ import numpy as np
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
 from ..pil import exif_orientation, parse_exif, xmp_orientation
-from .loading import InputFormat, check_size
+from .loading import InputFormat, Scope, check_size
 from .png_chunks import SIGNATURE, chunks, hide_others, icc_of, raw_profile, text_of
 
+PALETTE: Final = 3
+"""The colour type of palettes, whose entries have 8 bits."""
 TEXTS: Final = frozenset([b"tEXt", b"zTXt", b"iTXt"])
 EXIF_TEXTS: Final = frozenset(["Raw profile type exif", "Raw profile type APP1"])
 ICC_TEXTS: Final = frozenset(["Raw profile type icc", "Raw profile type icm"])
@@ -39,6 +41,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     values = np.asarray(imagecodecs.png_decode(data))
     raw.values = values.reshape(height, width, -1)
     raw.white = 65535.0 if values.dtype == np.uint16 else 255.0
+    raw.bits = "" if head[25] == PALETTE else f"{head[24]} bit{'s' * (head[24] != 1)}"
     raw.space = "gray" if raw.values.shape[2] <= 2 else "rgb"
     return raw
 
@@ -76,4 +79,12 @@ def metadata(stream: BinaryIO, name: str) -> dict[str, str]:
     return texts
 
 
-INPUT_FORMATS.register("PNG")(InputFormat(re.escape(SIGNATURE), decode, metadata))
+SCOPE: Final = Scope(
+    samples="gray, RGB or palette of 1 to 16 bits",
+    colour="ICC profile (`iCCP`, or a text `Raw profile type icc` of ImageMagick)",
+    orientation="EXIF (`eXIf`, or a text `Raw profile type exif`), else XMP",
+    alpha="straight; a transparent colour becomes alpha with `--alpha keep`",
+    more=("Of an animated PNG the first frame is read, with a note, also if its animation chunks are damaged.",),
+)
+
+INPUT_FORMATS.register("PNG")(InputFormat(re.escape(SIGNATURE), decode, metadata, scope=SCOPE))

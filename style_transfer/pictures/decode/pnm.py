@@ -10,7 +10,7 @@ import numpy as np
 
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
-from .loading import InputFormat, check_size
+from .loading import InputFormat, Scope, check_size
 
 CHANNELS: Final = {b"P1": 1, b"P2": 1, b"P3": 3, b"P4": 1, b"P5": 1, b"P6": 3, b"Pf": 1, b"PF": 3}
 TEXT_BYTES: Final = 1 << 24
@@ -108,4 +108,9 @@ def _read_number(stream: BinaryIO) -> int:
     return int(digits)
 
 
-INPUT_FORMATS.register("PPM")(InputFormat(rb"P[1-6fF]", decode))
+SCOPE: Final = Scope(
+    samples="PBM, PGM and PPM of 1 to 16 bits, binary and text; PFM, gray and colour, in floating point",
+    more=("PFM is read as sRGB, with a note, and multiplied by the scale in its header.",),
+)
+
+INPUT_FORMATS.register("PPM")(InputFormat(rb"P[1-6fF]", decode, scope=SCOPE))

@@ -14,7 +14,7 @@ from ...files import shown
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
 from ..pil import ORIENTATION, parse_description, xmp_orientation
-from .loading import InputFormat, check_size
+from .loading import InputFormat, Scope, check_size
 from .tiff_pages import read_pages
 from .tiff_values import check_fax, colours_of_palette, decode_ycbcr, lab_to_srgb, positive, white_of
 
@@ -53,6 +53,8 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         values = decode_ycbcr(page, name) if kind == "YCBCR" else _stored(page, name)
         check_fax(stream, page, values, notes)
         raw = Samples(values, white_of(page, values, notes), space, _profile(page), _orientation(page), notes)
+        if raw.values.dtype.kind != "f" and kind != "PALETTE":
+            raw.bits = f"{page.bitspersample} bit{'s' * (page.bitspersample != 1)}"
         _select_alpha(raw, tuple(page.extrasamples), colours)
         _interpret(raw, page, kind)
     if raw.values.dtype.kind == "f" and raw.icc is None and values.dtype.kind == "f":
@@ -143,6 +145,25 @@ def _interpret(raw: Samples, page: Any, kind: str) -> None:
         raw.values = positive(raw.values, raw.white, premultiplied=raw.premultiplied)
     elif kind in ("CIELAB", "ICCLAB"):
         raw.values, raw.white, raw.icc = lab_to_srgb(raw.values, signed=kind == "CIELAB"), 65535.0, None
+        raw.signal = "CIELAB"
+    elif kind == "YCBCR" and raw.icc is None:
+        raw.signal = "YCbCr, sRGB assumed"
 
 
-INPUT_FORMATS.register("TIFF")(InputFormat(rb"II\*\0|MM\0\*|II\+\0|MM\0\+", decode, metadata))
+SCOPE: Final = Scope(
+    samples="gray (also min-is-white), RGB, palette, CMYK, CIELAB or YCbCr of 1 to 32 bits, or 16- to 64-bit floating point",
+    colour="ICC profile; CIELAB (D50) and YCbCr by their definition in TIFF",
+    orientation="the tag Orientation of any type, else XMP",
+    alpha="straight, or multiplied (ExtraSamples 1): then colours are divided by it, whether alpha is kept or not",
+    more=(
+        "The first page of full size is read; of several there is a note. Pages with a smaller version or a mask are skipped.",
+        "A list of pages that is damaged behind the first page is a note.",
+        "Floating point has white at 1, or at MaxSampleValue if that is the largest value of 8 to 16 bits; without a profile "
+        "it is read as sRGB, with a note. A file with most values above white is refused, with the factor to divide by.",
+        "Integers whose MaxSampleValue has fewer bits than they are read with that value as white, with a note.",
+        "Subsampled YCbCr is read uncompressed or with LZW, deflate or PackBits, or as JPEG. Corrupt fax data are a note.",
+        "Signed integers, ITU CIELAB, inks other than CMYK and pictures in layers are refused by name.",
+    ),
+)
+
+INPUT_FORMATS.register("TIFF")(InputFormat(rb"II\*\0|MM\0\*|II\+\0|MM\0\+", decode, metadata, scope=SCOPE))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
-from .loading import InputFormat, check_size
+from .loading import InputFormat, Scope, check_size
 from .pillow import decode_pillow, exif_metadata
 
 
@@ -28,4 +28,12 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     return decode_pillow("WEBP", stream, name, max_pixels)
 
 
-INPUT_FORMATS.register("WebP")(InputFormat(rb"RIFF.{4}WEBP", decode, exif_metadata))
+SCOPE: Final = Scope(
+    samples="RGB of 8 bits, lossy or lossless",
+    colour="ICC profile",
+    orientation="EXIF, else XMP",
+    alpha="straight",
+    more=("Of an animation the first frame is read, with a note.",),
+)
+
+INPUT_FORMATS.register("WebP")(InputFormat(rb"RIFF.{4}WEBP", decode, exif_metadata, scope=SCOPE))
