@@ -82,6 +82,16 @@ def test_colours_stored_times_alpha_are_divided_by_it(kind: str, dtype: Any, tmp
     assert ignored.alpha is None and found.notes == () and "alpha channel ignored" in ignored.notes[0]
 
 
+def test_colours_of_jpeg_2000_that_are_declared_to_be_multiplied_are_divided(tmp_path: Path) -> None:
+    samples = np.full((8, 8, 4), [100, 60, 20, 128], np.uint8)
+    data = pil_bytes(Image.fromarray(samples), "JPEG2000")
+    at = data.index(b"cdef") + 4 + 2 + 3 * 6 + 2  # the type of the fourth channel
+    assert data[at : at + 2] == b"\0\1"
+    for kind, divisor in ((b"\0\1", 1), (b"\0\2", 128 / 255)):
+        found = pictures.load(put(tmp_path / "a.jp2", data[:at] + kind + data[at + 2 :]), alpha=True)
+        close(found.pixels, np.array([100, 60, 20]) / 255 / divisor, 1e-6)
+
+
 def test_a_min_is_white_tiff_keeps_its_alpha(tmp_path: Path) -> None:
     samples = noise(4, 5, 2)
     tifffile.imwrite(tmp_path / "a.tif", samples, photometric="miniswhite", extrasamples=["UNASSALPHA"])

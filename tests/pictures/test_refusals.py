@@ -95,6 +95,15 @@ def test_flipped_bytes_are_refused_or_read_but_nothing_else(tmp_path: Path) -> N
     assert refusals > 50
 
 
+def test_messages_do_not_speak_of_python(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jpg", b"\xff\xd8\xff\xe0" + bytes(99))
+    with pytest.raises(ImageError, match="its metadata cannot be read; "):
+        pictures.read_metadata(path)
+    refused(put(tmp_path / "a.gif", b"GIF89a" + bytes(3)), "damaged or truncated GIF; ")
+    path = put(tmp_path / "a.bmp", b"BM" + struct.pack("<3I", 100, 0, 54) + struct.pack("<IiiHH", 40, 4, 4, 1, 7) + bytes(99))
+    refused(path, "BMP of a kind that is not supported")
+
+
 def test_flipped_png_data_is_refused(tmp_path: Path) -> None:
     data = bytearray(png(noise(64, 48)))
     data[len(data) // 2] ^= 4

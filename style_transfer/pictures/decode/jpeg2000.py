@@ -29,7 +29,10 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     colours = [box for kind, box in _boxes(header) if kind == b"colr"]
     # A method, 2 or 3 for a profile, a precedence and an approximation, one byte each (ISO 15444-1, I.5.3.3).
     icc = next((box[3:] for box in colours if box[:1] in (b"\2", b"\3")), None)
-    raw = dataclasses.replace(raw, icc=raw.icc or icc)
+    definitions = next((box for kind, box in _boxes(header) if kind == b"cdef"), b"")
+    # A count, then a number, a type and a use of each channel, two bytes each; type 2 is alpha that colours are multiplied by.
+    premultiplied = b"\0\2" in (definitions[at : at + 2] for at in range(4, len(definitions), 6))
+    raw = dataclasses.replace(raw, icc=raw.icc or icc, premultiplied=premultiplied)
     deep = _decode_deep(data, as_stored=icc is not None)
     if deep is None:
         return raw
@@ -70,7 +73,7 @@ def _decode_deep(data: bytes, *, as_stored: bool) -> tuple[Array, float] | None:
 SCOPE: Final = Scope(
     samples="gray, RGB or CMYK of 1 to 16 bits",
     colour="ICC profile",
-    alpha="straight",
+    alpha="straight, or multiplied (type 2 in `cdef`): then colours are divided by it",
 )
 
 INPUT_FORMATS.register("JPEG2000")(InputFormat(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", decode, scope=SCOPE))

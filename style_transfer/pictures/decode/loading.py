@@ -45,7 +45,7 @@ UNSUPPORTED: Final[tuple[tuple[bytes, str], ...]] = (
 
 PYTHON: Final = re.compile(r"<.*>|0x|\bb?'|\(\d+,|\b(?:array|buffer|bytes-like|dtype|NoneType|object)\b|\w_decode\b|\w=")
 """What only messages for programmers contain."""
-UNKNOWN_KIND: Final = re.compile(r"(?i)^unsupported|not supported|not a known|not implemented")
+UNKNOWN_KIND: Final = re.compile(r"(?i)^ \(unsupported|not supported|not a known|not implemented")
 """Messages of decoders for files that may be whole."""
 
 _silent = logging.NullHandler()  # keeps the decoders' logs off the terminal unless the program configures logging
@@ -116,14 +116,18 @@ def load(
 
 
 def _refusal(error: Exception, name: str, kind: str) -> ImageError:
-    """Return the error for a file that a decoder refused, without what speaks of Python's objects instead of the file."""
+    """Return the error for a file that a decoder refused."""
+    cause = _cause(error)
+    if UNKNOWN_KIND.search(cause):
+        return ImageError(f"{name}: {kind} of a kind that is not supported{cause}; save it as PNG or TIFF")
+    return ImageError(f"{name}: damaged or truncated {kind}{cause}; export it again")
+
+
+def _cause(error: Exception) -> str:
+    """Return a decoder's error in parentheses; empty for one that speaks of Python's objects instead of the file."""
     internal = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, UnicodeError, struct.error)
     text = reason(error)
-    if isinstance(error, internal) or PYTHON.search(text):
-        return ImageError(f"{name}: damaged or truncated {kind}; export it again")
-    if UNKNOWN_KIND.search(text):
-        return ImageError(f"{name}: {kind} of a kind that is not supported ({text}); save it as PNG or TIFF")
-    return ImageError(f"{name}: damaged or truncated {kind} ({text}); export it again")
+    return "" if isinstance(error, internal) or PYTHON.search(text) else f" ({text})"
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -141,7 +145,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         except StyleTransferError:
             raise
         except Exception as error:  # decoders raise any exception for damaged files
-            raise ImageError(f"{name}: its metadata cannot be read ({reason(error)})") from error
+            raise ImageError(f"{name}: its metadata cannot be read{_cause(error)}; the file may be damaged") from error
 
 
 @contextlib.contextmanager
