@@ -16,6 +16,7 @@ from support.profiles import SRGB_TO_D50, Array, rgb_profile, srgb_encode, xyz_o
 from support.tiff_files import page, tiff
 
 from style_transfer import pictures
+from style_transfer.pictures.decode import tiff_pages
 
 RGB = noise(6, 8, dtype=np.uint8)
 FULL = (page(8, 6, 3, 2), RGB.tobytes())
@@ -65,6 +66,23 @@ def test_a_preview_before_the_picture_is_not_the_picture(tmp_path: Path) -> None
     picture = load_tiff(tmp_path, tiff(SMALL, mask, FULL))
     close(picture.pixels, RGB / 255, 1e-7)
     assert picture.notes == ()
+
+
+def test_a_long_chain_of_long_directories_takes_little_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories that overlap, each of as many entries as the file has room for."""
+    first, total = tiff(FULL, following=1000).ljust(1000, b"\0"), 6000
+    chain = b"".join(struct.pack("<H", 0) + struct.pack("<I", 1000 + 6 * (number + 1)) for number in range(total - 1))
+    path = put(tmp_path / "a.tif", first + chain + bytes(6))
+    picture = pictures.load(path)
+    close(picture.pixels, RGB / 255, 1e-7)
+    assert any(f"{total + 1} pages" in note for note in picture.notes)
+    parsed = []
+    values = tiff_pages._Reader._values
+    monkeypatch.setattr(tiff_pages._Reader, "_values", lambda *arguments: parsed.append(1) or values(*arguments))
+    many = struct.pack("<H", 2000) + struct.pack("<HHII", 254, 4, 1, 0) * 2000
+    long = b"".join(many + struct.pack("<I", 1000 + len(many) * (number + 1) + 4 * (number + 1)) for number in range(300))
+    close(pictures.load(put(path, first + long + bytes(6))).pixels, RGB / 255, 1e-7)
+    assert len(parsed) <= tiff_pages.MAX_PARSED * tiff_pages.MAX_ENTRIES
 
 
 # camera raw files

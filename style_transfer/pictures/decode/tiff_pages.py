@@ -12,6 +12,8 @@ from ...errors import ImageError
 from .loading import RAW_REFUSED
 
 MAX_PAGES: Final = 1 << 16
+MAX_PARSED, MAX_ENTRIES = 256, 1024
+"""The most directories of the chain, and entries of each, that are read; behind those the chain is only followed."""
 MAX_SUBDIRECTORIES: Final = 64
 MAX_VALUES: Final = 64
 """The most values of a tag that are read."""
@@ -98,7 +100,7 @@ class _Reader:
                 yield f"it has more than {MAX_PAGES} pages"
                 return
             seen.add(offset)
-            page = self.attempt(offset)
+            page = self.attempt(offset, MAX_ENTRIES if len(seen) <= MAX_PARSED else 0)
             if page is None:
                 yield f"page {len(seen)} cannot be read"
                 return
@@ -107,14 +109,14 @@ class _Reader:
         if offset is None:
             yield "its list of pages has no end"
 
-    def attempt(self, offset: int) -> _Directory | None:
-        """Return the directory at an offset; None if it lies behind the end of the file."""
+    def attempt(self, offset: int, most: int = MAX_ENTRIES) -> _Directory | None:
+        """Return the directory at an offset, with so many of its entries; None if it lies behind the end of the file."""
         count = self._number_at(offset, "Q" if self.big else "H")
         start, width = offset + (8 if self.big else 2), 20 if self.big else 12
         if count is None or start + count * width > self.size:
             return None
         self.stream.seek(start)
-        entries = self.stream.read(count * width)
+        entries = self.stream.read(min(count, most) * width)
         found = _Directory(following=self._number_at(start + count * width, "Q" if self.big else "I"))
         for at in range(0, len(entries), width):
             (tag,) = struct.unpack_from(self.order + "H", entries, at)
