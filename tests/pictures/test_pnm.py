@@ -57,6 +57,11 @@ def test_floating_point_is_read_from_the_bottom_up_with_a_note(channels: int, sc
     assert len(picture.notes) == 1 and "sRGB" in picture.notes[0]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_scale_that_makes_values_infinite_is_refused(tmp_path: Path) -> None:
+    refused(put(tmp_path / "a.pfm", b"Pf\n1 1\n-1e38\n" + np.float32(1e9).tobytes()), "infinite")
+
+
 @pytest.mark.parametrize(
     "data",
     [b"P3 2 1 255\n1 2 3 4 5", b"P3 2 1 255\n1 2 3 4 5 x", b"P1 3 1\n01", b"P2 2 1 70000\n1 2", b"P6 2 1 255\nabc",

@@ -64,7 +64,8 @@ def _read_floats(stream: BinaryIO, shape: tuple[int, int, int]) -> Array:
     if not np.isfinite(scale) or not scale:
         raise ValueError(f"scale {scale}")
     values = np.frombuffer(_read_bytes(stream, shape, 4), "<f4" if scale < 0 else ">f4").reshape(shape)[::-1]
-    return values if abs(scale) == 1 else values * np.float32(abs(scale))
+    with np.errstate(over="ignore"):  # infinite values are refused later
+        return values if abs(scale) == 1 else values * np.float32(abs(scale))
 
 
 def _read_text(stream: BinaryIO, shape: tuple[int, int, int], top: int, *, digits: bool = False) -> Array:
