@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from style_transfer.networks.forward import Network
 
 os.environ["ONEDNN_MAX_CPU_ISA"] = ENVIRONMENT["ONEDNN_MAX_CPU_ISA"]
 torch.set_num_threads(1)  # tiny networks gain nothing by more
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell started the suite in the background
 
 
 @pytest.fixture

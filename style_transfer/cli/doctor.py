@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +21,10 @@ from ..compute import devices, memory
 from ..errors import EXIT_CODES, DeviceError, StyleTransferError, WeightsError
 from ..files import file_digest, reason, shown
 from ..networks import COMPACT, download, weights
+from ..networks.loading import load_weights
 from ..observers.stdout import print_out
 from ..registry import OUTPUT_FORMATS
+from .parser import parse
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "tifffile", "imagecodecs", "safetensors", "aiohttp", "psutil")
 
@@ -37,11 +39,12 @@ class Finding:
     advice: str | None = None
 
 
-def examine() -> Iterator[Finding]:
-    """Yield the findings of all checks, one after the other."""
+def examine(argv: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield the findings of all checks, one after the other; `argv` are the options of a run, of which some are checked too."""
     yield Finding("program", f"style_transfer {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for check in (_libraries, _host, _devices, _built_in, _vgg19, _codecs, _folder):
         yield from check()
+    yield from _options(argv)
 
 
 def _libraries() -> Iterator[Finding]:
@@ -141,6 +144,19 @@ def _vgg19() -> Iterator[Finding]:
         yield Finding("VGG-19's weights", text, WeightsError, "delete it; the next run downloads it again")
 
 
+def _options(argv: Sequence[str]) -> Iterator[Finding]:
+    """Check the options of a run, from the command, the environment or a file, and the weights and devices that they name."""
+    try:
+        settings = parse(argv, without_pictures=True).settings.resolve()
+        if settings.devices is not None:
+            devices.resolve(settings.devices)
+        if settings.weights is not None:
+            loaded = load_weights(settings)
+            yield Finding("--weights", f"undamaged, and they fit {loaded.spec.name}, {shown(loaded.source)}")
+    except StyleTransferError as error:
+        yield Finding("options", str(error), type(error))
+
+
 def _codecs() -> Iterator[Finding]:
     """Write a picture in every format and read it back."""
     pixels = np.linspace(0, 1, 3 * 64 * 48, dtype=np.float32).reshape(48, 64, 3)
@@ -171,10 +187,10 @@ def _folder() -> Iterator[Finding]:
         yield Finding("this folder", f"{shown(here)} cannot be written", advice="give a path with --output")
 
 
-def print_findings() -> int:
+def print_findings(argv: Sequence[str] = ()) -> int:
     """Print what `examine` finds, and return the exit code of the first error."""
     code = 0
-    for finding in examine():
+    for finding in examine(argv):
         mark = "wrong" if finding.error else "note " if finding.advice else "ok   "
         print_out(shown(f"{mark}  {finding.topic}: {finding.text}" + (f"; {finding.advice}" if finding.advice else "")))
         code = code or (0 if finding.error is None else EXIT_CODES.get(finding.error, 1))

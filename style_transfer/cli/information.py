@@ -23,15 +23,16 @@ def answer(argv: Sequence[str]) -> int | None:
         if flag in INFORMATION:
             if not equals and number + 1 < len(words) and not words[number + 1].startswith("-"):
                 value = words[number + 1]
-            return _print(flag, implied or value)
+            return _print(flag, implied or value, [*words[:number], *words[number + 1 :]])
     return None
 
 
-def _print(flag: str, value: str) -> int:
+def _print(flag: str, value: str, rest: Sequence[str]) -> int:
+    """Print what a flag with its value asks for; `rest` are the other words of the command."""
     if flag == "--doctor":
         from .doctor import print_findings  # loads torch, which the other flags must not wait for
 
-        return print_findings()
+        return print_findings(rest)
     if flag == "--version":
         print_out(f"style_transfer {__version__}")
     elif flag == "--print-completion":

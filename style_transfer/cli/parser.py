@@ -18,7 +18,7 @@ T = TypeVar("T")
 INFORMATION: Final = {
     "--help": ("TOPIC", "print a summary, or all options of a topic, or of all"),
     "--version": (None, "print the version"),
-    "--doctor": (None, "check libraries, devices, weights and codecs, and print what is wrong"),
+    "--doctor": (None, "check libraries, devices, weights, codecs and the options given, and print what is wrong"),
     "--print-completion": ("SHELL", "print a script that completes commands in bash, zsh or fish"),
 }
 """Flags that print something and exit, each with the name of its value and its help."""
@@ -106,8 +106,8 @@ def _check_unknown(words: Sequence[str], flags: Iterable[str]) -> None:
         raise SettingsError(f"unrecognized arguments: {' '.join(words)}{hint}; see style_transfer --help")
 
 
-def parse(argv: Sequence[str]) -> Command:
-    """Return what a command asks for. Raises `SettingsError`."""
+def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
+    """Return what a command asks for, which may lack pictures with --dump-config or `without_pictures`. Raises `SettingsError`."""
     classes = option_classes()
     known = known_options(classes)
     parser = make_parser(known)
@@ -119,7 +119,7 @@ def parse(argv: Sequence[str]) -> Command:
     if "each" in chosen:
         styles = [content, *styles] if content is not None else []
         content = chosen["each"][0]
-    if (content is None or not styles) and not chosen.get("dump_config"):
+    if (content is None or not styles) and not (without_pictures or chosen.get("dump_config")):
         missing = "content, style" if content is None else "style"
         raise SettingsError(f"the following arguments are required: {missing}; see style_transfer --help")
     options, settings, *others = (kind(**{k: v for k, v in chosen.items() if k in options_of(kind)}) for kind in classes)

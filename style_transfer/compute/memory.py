@@ -29,6 +29,13 @@ M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
 LARGEST_MMAP_THRESHOLD = 2**25
 """The largest value of glibc's dynamic threshold for blocks that are mapped one by one; that of trimming is twice as large."""
 
+OUT_OF_MEMORY = re.compile(
+    "out[ _]of[ _](device_|host_)?memory|can't allocate memory|not enough memory|unable to find an engine|alloc_failed|bad_alloc"
+    r"|could not (create|execute) a primitive(?! descriptor)",
+    re.IGNORECASE,
+)
+"""The messages of errors of other types that mean a lack of memory. oneDNN's do not tell it from other failures."""
+
 _keeps = False
 """Whether this process keeps freed memory now."""
 _peaks: dict[torch.device, int] = {}
@@ -144,8 +151,7 @@ def measured_rise(device: torch.device) -> Iterator[list[int]]:
 
 def ran_out(error: BaseException) -> bool:
     """Return whether an exception means that memory ran out."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "unable to find an engine", "alloc_failed")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error).lower() for word in words)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def release() -> None:

@@ -22,6 +22,8 @@ def resize(x: Tensor, size: Size, mode: str = "bicubic", *, antialias: bool = Fa
     """Return a (1, C, H, W) tensor resized to `size`, or itself if it has that size. Bicubic results can overshoot [0, 1]."""
     if size_of(x) == tuple(size):
         return x
+    if antialias and size[1] == 1 < size[0]:  # torch repeats one value along the height of such results
+        return resize(x.mT, (1, size[0]), mode, antialias=True).mT
     return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False, antialias=antialias)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..compute.resampling import resize
@@ -82,10 +81,23 @@ def coverage(regions: Sequence[StageRegion]) -> Tensor:
 
 
 def guide(mask: Tensor, stride: int, size: Size) -> Tensor:
-    """Return the guide (1, 1, h, w) of a mask (1, 1, H, W) at a layer: its mean over the pixels of each cell."""
-    coarse = F.avg_pool2d(mask, stride, stride, ceil_mode=True)
-    height, width = (max(0, n - have) for n, have in zip(size, coarse.shape[2:], strict=True))
-    return F.pad(coarse, (0, width, 0, height), "replicate")[..., : size[0], : size[1]].contiguous()
+    """Return the guide (1, 1, h, w) of a mask (1, 1, H, W) at a layer of `size`: its mean over the pixels of each cell.
+
+    The last row and column of cells include all pixels up to the edge, also those that are no complete stride.
+    """
+    return _cell_means(_cell_means(mask, 2, stride, size[0]), 3, stride, size[1])
+
+
+def _cell_means(x: Tensor, dim: int, stride: int, cells: int) -> Tensor:
+    """Return the means over `stride` values each along a dimension, the last one over all that remain.
+
+    Where a layer has one cell more than `x` has strides, the last mean is repeated.
+    """
+    length = x.shape[dim]
+    complete = min(cells, -(-length // stride)) - 1
+    means = x.narrow(dim, 0, complete * stride).unflatten(dim, (complete, stride)).mean(dim + 1)
+    last = x.narrow(dim, complete * stride, length - complete * stride).mean(dim, keepdim=True)
+    return torch.cat([means, *[last] * (cells - complete)], dim)
 
 
 def weights_in(guide: Tensor | None, window: Window | None) -> Tensor | None:

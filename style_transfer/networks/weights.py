@@ -157,7 +157,7 @@ def _check_tensor(tensor: Tensor, key: str, shape: tuple[int, ...], spec: Networ
         raise WeightsError(f"{source}: {key} is {actual}, but {spec.name} needs {shape}")
     if not tensor.is_floating_point():
         raise WeightsError(f"{source}: {key} is {tensor.dtype}, not floating point")
-    tensor = tensor.to(torch.float32)
+    tensor = tensor.detach().to(torch.float32)  # files of torch may hold parameters, which require gradients
     if not torch.isfinite(tensor).all():
         raise WeightsError(f"{source}: {key} holds values that are not finite in single precision")
     return tensor

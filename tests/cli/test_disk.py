@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.command_line import PROGRAM, command, fails, pixels, run_program, start_program
+from support.command_line import PROGRAM, command, fails, pixels, run_program, started_program
 from support.disturbances import at_each_iteration
 
 from style_transfer import cli, files
@@ -49,12 +49,12 @@ def test_a_recipe_that_cannot_be_written_is_found_before_any_work(place: Path, c
 
 
 def test_a_second_run_on_one_output_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    running = start_program(steps=1)
-    before = set(place.iterdir())
-    fails(command(), 6, capsys, "out.png: another run is writing there")
-    assert before <= set(place.iterdir())
-    running.send_signal(signal.SIGTERM)
-    running.communicate(timeout=60)
+    with started_program(steps=1) as running:
+        before = set(place.iterdir())
+        fails(command(), 6, capsys, "out.png: another run is writing there")
+        assert before <= set(place.iterdir())
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=60)
     assert cli.main(command("--dry-run")) == 0
 
 

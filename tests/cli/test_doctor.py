@@ -18,18 +18,18 @@ from style_transfer.registry import OUTPUT_FORMATS
 
 
 @pytest.fixture
-def consult(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], tuple[int, str]]:
+def consult(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """Return a function that runs `--doctor` with an empty cache of torch and returns the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
 
-    def ask() -> tuple[int, str]:
-        return cli.main(["--doctor"]), capsys.readouterr().out
+    def ask(*options: str) -> tuple[int, str]:
+        return cli.main([*options, "--doctor"]), capsys.readouterr().out
 
     return ask
 
 
-def test_a_good_installation_passes(consult: Callable[[], tuple[int, str]]) -> None:
+def test_a_good_installation_passes(consult: Callable[..., tuple[int, str]]) -> None:
     code, out = consult()
     assert code == 0
     assert "wrong" not in out.replace("wrong gradients", "")
@@ -45,7 +45,7 @@ def test_a_good_installation_passes(consult: Callable[[], tuple[int, str]]) -> N
 
 
 def test_a_device_that_computes_wrong_gradients_is_reported(
-    consult: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    consult: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An operator that is wrong by a factor of two."""
     monkeypatch.setattr(devices, "gradient_error", lambda *_: 1.0)
@@ -54,7 +54,7 @@ def test_a_device_that_computes_wrong_gradients_is_reported(
     assert "wrong  device cpu: computes wrong gradients (relative error 1.0e+00); it is not used; update its driver" in out
 
 
-def test_a_device_that_fails_is_reported(consult: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_fails_is_reported(consult: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> float:
         raise RuntimeError("no kernel image is available")
 
@@ -64,7 +64,7 @@ def test_a_device_that_fails_is_reported(consult: Callable[[], tuple[int, str]],
 
 
 def test_damaged_weights_are_reported(
-    consult: Callable[[], tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    consult: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, path, _ = download.cache_location("vgg19")
     path.parent.mkdir(parents=True)
@@ -78,15 +78,38 @@ def test_damaged_weights_are_reported(
     assert code == 4 and "wrong  built-in network" in out
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--weights", "nope"), 4, "wrong  options: --weights nope: no such file"),
+        (("--weights", "broken.pth"), 4, "wrong  options: --weights broken.pth is damaged"),
+        (("--weights", "other.safetensors", "--network", "vgg19"), 4, "(32, 3, 3, 3), but vgg19 needs"),
+        (("--weights", "other.safetensors", "--network", "compact"), 0, "ok     --weights: undamaged, and they fit compact, other.s"),
+        (("--devices", "cuda:99"), 2, "wrong  options: --devices 'cuda:99' is not available"),
+        (("--config", "nope.toml"), 2, "wrong  options: --config nope.toml: does not exist"),
+    ],
+    ids=str,
+)
+def test_the_options_of_a_run_are_checked(
+    options: tuple[str, ...], code: int, words: str, consult: Callable[..., tuple[int, str]]
+) -> None:
+    """The pictures may be given or not."""
+    Path("broken.pth").write_bytes(b"half")
+    Path("other.safetensors").write_bytes(weights.BUILT_IN.read_bytes())
+    for pictures in ((), ("c.png", "s.png")):
+        found = consult(*pictures, *options)
+        assert found[0] == code and words in found[1]
+
+
 def test_a_cache_that_cannot_be_written_is_reported(
-    consult: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    consult: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     code, out = consult()
     assert code == 4 and "set TORCH_HOME to a writable folder" in out
 
 
-def test_a_codec_that_changes_pixels_is_reported(consult: Callable[[], tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_codec_that_changes_pixels_is_reported(consult: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     load = doctor.images.load
 
     def darker(path: Path) -> Picture:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.command_line import PROGRAM, command, pixels, program, start_program
+from support.command_line import PROGRAM, command, pixels, program, started, started_program
 from support.disturbances import at_each_iteration, stop_at
 from support.ranks import TORCHRUN
 from support.tiny import ENVIRONMENT
@@ -42,14 +42,17 @@ def test_a_signal_writes_the_picture_and_names_it(
     number: int, code: int, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_at(monkeypatch, 1, 2, number)
-    before = signal.getsignal(number)
-    assert cli.main(command("-o", "o.tif")) == code
+    ignored = signal.signal(number, signal.SIG_DFL)  # if the suite runs under nohup
+    try:
+        assert cli.main(command("-o", "o.tif")) == code
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, ignored)
     out, err = capsys.readouterr()
     assert out == "o.tif\n"
     assert "stopped at 46x37, iteration 2 of 3; the picture so far is in o.tif" in err
     assert pixels("o.tif").shape == (37, 46, 3)
     assert json.loads(Path("o.tif.json").read_text())["finished"] is False
-    assert signal.getsignal(number) is before
 
 
 def test_ctrl_c_in_the_last_iteration_leaves_a_finished_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,9 +103,9 @@ def test_a_signal_that_the_main_thread_sees_first_counts_once(seconds: None) -> 
 
 
 def test_a_signal_leaves_picture_and_checkpoint(place: Path) -> None:
-    running = start_program()
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    with started_program() as running:
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
     assert "Traceback" not in err and "stopped at 33x26" in err and err.rstrip().endswith("--resume continues")
     assert pixels().shape == (26, 33, 3)
@@ -130,23 +133,23 @@ Objective.evaluate = slow
 
 def test_a_second_signal_ends_the_run_in_the_middle_of_a_long_computation(place: Path) -> None:
     (place / "prog.py").write_text(PROGRAM.replace("sys.exit", SLOW + "\nsys.exit"))
-    running = start_program()
-    assert running.stdout is not None
-    assert "slow\n" in iter(running.stdout.readline, "")
-    running.send_signal(signal.SIGINT)
-    time.sleep(0.2)  # what follows sooner is an echo
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    with started_program() as running:
+        assert running.stdout is not None
+        assert "slow\n" in iter(running.stdout.readline, "")
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # what follows sooner is an echo
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
     assert running.returncode == 130 and "stopped immediately" in err
 
 
 def test_a_signal_that_was_ignored_from_the_start_stays_ignored(place: Path) -> None:
     argv = ["nohup", *program("--json", "-ii", "60")]
-    running = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    assert running.stdout is not None
-    running.stdout.readline()
-    running.send_signal(signal.SIGHUP)
-    running.communicate(timeout=60)
+    with started(argv) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.send_signal(signal.SIGHUP)
+        running.communicate(timeout=60)
     assert running.returncode == 0
     assert json.loads(Path("out.png.json").read_text())["finished"]
 
@@ -155,13 +158,13 @@ def test_a_signal_to_torchrun_leaves_a_checkpoint_that_one_process_resumes(place
     """That several processes resume it to the same bits is in test_distributed.py."""
     more = ["-ms", "64", "-s", "91", "-i", "100000", "--json"]
     argv = [*TORCHRUN, "2", *program(*more)[1:]]
-    running = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    assert running.stdout is not None
-    for line in running.stdout:
-        if line.startswith("{") and json.loads(line)["step"] == 9:
-            break
-    running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=120)
+    with started(argv) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith("{") and json.loads(line)["step"] == 9:
+                break
+        running.send_signal(signal.SIGTERM)
+        _, err = running.communicate(timeout=120)
     assert "stopped at 91x73" in err, err[-3000:]
     found = checkpoint_file.newest("out.png.checkpoint")
     assert found is not None and (found.state.index, found.state.made["processes"]) == (1, 2)

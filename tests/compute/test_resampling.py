@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.tiny import picture
 
 from style_transfer.compute.resampling import resize, resize_band, taps
@@ -20,3 +22,18 @@ def test_bands_are_rows_of_the_whole(size: tuple[int, int], mode: str, antialias
         first, last = (int(index.min()), int(index.max()) + 1) if len(index) else (0, 0)
         band = resize_band(x[:, :, first:last], first, 40, size, rows, mode, antialias=antialias)
         assert torch.allclose(band, whole[:, :, rows[0] : rows[1]], atol=1e-6), rows
+
+
+@pytest.mark.parametrize("size", [(7, 1), (100, 1), (40, 1), (1, 1), (1, 7), (1, 99), (2, 64)])
+@pytest.mark.parametrize("shape", [(1, 3, 40, 53), (1, 3, 40, 1), (1, 3, 1, 53), (1, 1, 40, 53)])
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("last", [False, True])
+def test_sides_of_one_pixel_are_resized_as_pillow_does(
+    size: tuple[int, int], shape: tuple[int, ...], mode: str, last: bool
+) -> None:
+    """torch repeats one value along the height where the width becomes 1."""
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    kind = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}[mode]
+    expected = np.stack([np.asarray(Image.fromarray(channel.numpy()).resize(size[::-1], kind)) for channel in x[0]])
+    given = x.contiguous(memory_format=torch.channels_last) if last else x
+    assert np.abs(resize(given, size, mode, antialias=True)[0].numpy() - expected).max() < 2e-6

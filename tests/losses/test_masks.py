@@ -106,6 +106,38 @@ def test_guides_have_the_size_of_their_layer() -> None:
         assert float(found[0, 0, 1, 1]) == pytest.approx(float(mask[..., stride : 2 * stride, stride : 2 * stride].mean()))
 
 
+@pytest.mark.parametrize(("height", "width"), [(99, 83), (40, 47), (17, 31)])
+@pytest.mark.parametrize("stride", [1, 2, 8, 16])
+def test_the_last_cells_of_a_guide_reach_the_edge(stride: int, height: int, width: int) -> None:
+    mask = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    size = height // stride, width // stride
+    found = guide(mask, stride, size)
+    ends = [[*range(stride, stride * cells, stride), length] for cells, length in zip(size, (height, width), strict=True)]
+    for row, bottom in enumerate(ends[0]):
+        for column, right in enumerate(ends[1]):
+            cell = mask[0, 0, stride * row : bottom, stride * column : right]
+            assert float(found[0, 0, row, column]) == pytest.approx(float(cell.mean()), rel=1e-12)
+
+
+@pytest.mark.parametrize("edge", [(..., slice(93, None), slice(None)), (..., slice(None), slice(77, None))], ids=["rows", "columns"])
+@pytest.mark.parametrize("about", [{}, {"style_loss": "wasserstein"}, {"style_loss": "histogram"}], ids=str)
+def test_a_style_mask_of_the_last_rows_or_columns_selects_the_last_cells(
+    edge: tuple[object, ...], about: dict[str, str], make_network: MakeNetwork
+) -> None:
+    """At stride 16 pictures of 95 x 79 pixels have 5 x 4 cells, which cover 80 x 64 pixels."""
+    network, style, whole = make_network(dtype=torch.float64), picture(2, 95, 79), torch.ones(1, 1, 95, 79, dtype=torch.float64)
+    thin, last = torch.zeros_like(whole), torch.zeros_like(whole)
+    thin[edge] = 1  # type: ignore[index]
+    rows = edge[1] != slice(None)
+    last[(..., slice(64, None), slice(None)) if rows else (..., slice(None), slice(48, None))] = 1
+    settings = resolved(content_weight=0.0, tv_weight=0.0, style_layers=("relu5_1",), **about)
+    losses = []
+    for mask in (thin, last):
+        objective = Objective([network], picture(1, 95, 79), [style], settings, regions=[StageRegion(whole, {0: mask})])
+        losses.append(float(objective.evaluate(picture(3, 95, 79)).loss))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
 def test_what_no_region_covers_stays_as_the_photograph_is(make_network: MakeNetwork) -> None:
     network = make_network()
     content, style = picture(1, 60, 80, torch.float32), picture(2, 50, 70, torch.float32)

@@ -48,6 +48,22 @@ def test_local_weights_load_and_classifier_keys_are_ignored(
     assert network.source.startswith(f"{name} sha256:")
 
 
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_a_file_of_parameters_is_read_as_one_of_tensors(
+    requires_grad: bool, tmp_path: Path, small_vgg: dict[str, torch.Tensor]
+) -> None:
+    parameters = {key: torch.nn.Parameter(tensor, requires_grad) for key, tensor in small_vgg.items()}
+    torch.save(parameters, tmp_path / "w.pth")
+    torch.save(small_vgg, tmp_path / "plain.pth")
+    network, plain = load(tmp_path / "w.pth"), load(tmp_path / "plain.pth")
+    assert network.digest == plain.digest
+    image = torch.rand(1, 3, 40, 40).requires_grad_()
+    features = network.forward(image, ["relu2_1"])["relu2_1"]
+    assert torch.equal(features, plain.forward(image, ["relu2_1"])["relu2_1"])
+    features.sum().backward()
+    assert image.grad is not None and not any(weight.requires_grad for weight, _ in network._weights.values())
+
+
 def broken(kind: str, path: Path, state: dict[str, torch.Tensor]) -> None:
     if kind == "missing key":
         del state["features.5.bias"]

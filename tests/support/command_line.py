@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +44,31 @@ def run_program(*more: str, **about: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program(*more), **{"env": ENVIRONMENT, "capture_output": True, "text": True} | about)
 
 
-def start_program(*more: str, steps: int = 5, wrapper: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start a run that does not end by itself and return when it has printed so many steps."""
-    argv = [*wrapper, *program("--json", "-ii", "1000000", *more)]
-    running = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    assert running.stdout is not None
-    for _ in range(steps):
-        running.stdout.readline()
-    return running
+def act_on_signals() -> None:
+    """Give signals their default actions; a suite under nohup or in the background of a shell was started with some ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def started(argv: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a program that signals end, and kill it at the end of the block if it still runs."""
+    about: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    with subprocess.Popen(argv, preexec_fn=act_on_signals, **about) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@contextlib.contextmanager
+def started_program(*more: str, steps: int = 5) -> Iterator[subprocess.Popen[str]]:
+    """Start a run that does not end by itself; the block begins when it has printed so many steps."""
+    with started(program("--json", "-ii", "1000000", *more)) as running:
+        assert running.stdout is not None
+        for _ in range(steps):
+            running.stdout.readline()
+        yield running
 
 
 def fails(argv: Sequence[str], code: int, capsys: pytest.CaptureFixture[str], *words: str) -> None:
