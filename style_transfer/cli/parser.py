@@ -107,7 +107,7 @@ def _check_unknown(words: Sequence[str], flags: Iterable[str]) -> None:
 
 
 def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
-    """Return what a command asks for, which may lack pictures with --dump-config or `without_pictures`. Raises `SettingsError`."""
+    """Return what a command asks for. Raises `SettingsError`, also if it lacks pictures, except with `without_pictures`."""
     classes = option_classes()
     known = known_options(classes)
     parser = make_parser(known)

@@ -1,10 +1,12 @@
-"""Global modes of torch that a block of code needs, restored to the caller's afterwards."""
+"""Global modes of torch that a block of code needs, restored to the caller's afterwards, also where threads' blocks overlap."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,15 +15,54 @@ CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 """An environment variable that makes cuBLAS deterministic if it is set before the first use of a GPU."""
 
 
-@contextlib.contextmanager
-def convolution_precision(device: torch.device, *, tf32: bool) -> Iterator[None]:
+class SharedMode:
+    """A global mode that blocks of several threads may need at the same time.
+
+    `change(exact)` is a context manager that sets the mode, or a looser one without `exact`, and restores the caller's. The first
+    block to begin enters it, the last one to end leaves it. An exact block makes the mode exact for all until it ends.
+    """
+
+    def __init__(self, change: Callable[[bool], AbstractContextManager[None]]) -> None:
+        self._change = change
+        self._lock = threading.Lock()
+        self._blocks: list[bool] = []
+        self._held = contextlib.ExitStack()
+        self._exact: bool | None = None
+
+    @contextlib.contextmanager
+    def block(self, *, exact: bool = True) -> Iterator[None]:
+        """Within the block the mode is set."""
+        try:
+            with self._lock:
+                self._blocks.append(exact)
+                self._update()
+            yield
+        finally:
+            with self._lock:
+                self._blocks.remove(exact)
+                self._update()
+
+    def _update(self) -> None:
+        wanted = any(self._blocks) if self._blocks else None
+        if wanted == self._exact:
+            return
+        self._held.close()
+        self._exact = None
+        if wanted is not None:
+            self._held.enter_context(self._change(wanted))
+            self._exact = wanted
+
+
+def convolution_precision(device: torch.device, *, tf32: bool) -> AbstractContextManager[None]:
     """Within the block a GPU's float32 convolutions round their factors to TF32, which is torch's default, if `tf32` is set."""
-    if device.type != "cuda":
-        yield
-        return
+    return contextlib.nullcontext() if device.type != "cuda" else _convolutions.block(exact=not tf32)
+
+
+@contextlib.contextmanager
+def _change_convolutions(exact: bool) -> Iterator[None]:
     conv: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = conv.fp32_precision
-    conv.fp32_precision = "tf32" if tf32 else "ieee"
+    conv.fp32_precision = "ieee" if exact else "tf32"
     try:
         yield
     finally:
@@ -30,7 +71,14 @@ def convolution_precision(device: torch.device, *, tf32: bool) -> Iterator[None]
 
 @contextlib.contextmanager
 def exact_products() -> Iterator[None]:
-    """Within the block products of float32 matrices are float32 on all devices, not TF32 or bfloat16.
+    """Within the block products of float32 matrices are float32 on all devices, not TF32 or bfloat16."""
+    with _products.block():
+        yield
+
+
+@contextlib.contextmanager
+def _change_products(exact: bool) -> Iterator[None]:
+    """Set exact products and restore what was before.
 
     A caller may have reduced it by `torch.set_float32_matmul_precision`, or by `fp32_precision` of torch's backends. torch raises
     if both were used and disagree; then only the latter is changed.
@@ -61,15 +109,16 @@ def exact_products() -> Iterator[None]:
                 backend.fp32_precision = mode
 
 
-@contextlib.contextmanager
-def deterministic(enabled: bool) -> Iterator[None]:
+def deterministic(enabled: bool) -> AbstractContextManager[None]:
     """Within the block torch uses only algorithms that give the same bits every time, and warns where it has none.
 
     A caller that has used a GPU before must have set the environment variable `CUBLAS` even earlier, as the command line does.
     """
-    if not enabled:
-        yield
-        return
+    return _algorithms.block() if enabled else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _change_algorithms(exact: bool) -> Iterator[None]:
     os.environ.setdefault(*CUBLAS)
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -90,3 +139,6 @@ def no_autocast(types: Iterable[str]) -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+_convolutions, _products, _algorithms = map(SharedMode, (_change_convolutions, _change_products, _change_algorithms))

@@ -83,9 +83,12 @@ class Objective:
         self.settings = settings
         self._counts: dict[str, int] = {}
         """The number of cells of each term, over all processes; the same in every evaluation."""
+        self._content: Tensor | None = content
+        """The content picture until the first evaluation, before which other limits change the tiles of the targets too."""
+        self._targets: dict[str, ContentLoss] = {}
         white = 1 / networks[0].spec.preprocessing.std[1]
         terms = [
-            *self._content_terms(content, limits),
+            *self._content_terms(content),
             *self._style_terms(styles, limits, regions, content.device),
             Term("tv", PICTURE, TOTAL_VARIATIONS[settings.tv_loss](white), settings.tv_weight),
         ]
@@ -95,27 +98,35 @@ class Objective:
         self._parallel_scores = content.device.type == "cpu" and any(term.loss.decomposes for term in self.terms)
         self._limit(limits)
 
-    def _content_terms(self, content: Tensor, limits: Limits) -> Iterator[Term]:
-        """Yield the terms of the content layers, whose targets are this process's rows of the content's features."""
+    def _content_terms(self, like: Tensor) -> Iterator[Term]:
+        """Yield the terms of the content layers, with targets for this process's rows that `_measure_content` fills."""
         settings, network = self.settings, self.networks[0]
         spec, sizes = network.spec, network.spec.sizes(self.size)
-        sweep = Sweep(self.networks, self.size, settings.content_layers, limits, self.group)
-        targets = {}
-        for layer in settings.content_layers:
+        band = self.group.bands(self.size[0], spec.stride)[self.group.rank]
+        for layer, share in settings.content_weights.items():
+            weight = settings.content_weight * share
+            if not weight:
+                continue
             height, width = sizes[layer]
-            first, last = coarser_rows(sweep.parts[0].bands[self.group.rank], spec.strides[layer], self.size[0], height)
-            target = content.new_empty((1, spec.channels[layer], last - first, width), dtype=network.features)
-            targets[layer] = target.to(memory_format=network.memory_format(content.device)), first
+            first, last = coarser_rows(band, spec.strides[layer], self.size[0], height)
+            target = like.new_empty((1, spec.channels[layer], last - first, width), dtype=network.features)
+            target = target.to(memory_format=network.memory_format(like.device))
+            self._targets[layer] = ContentLoss(target, first, settings.content_error)
+            yield Term(f"content {layer}", layer, self._targets[layer], weight, normalized=settings.normalize_gradients)
+
+    def _measure_content(self, content: Tensor) -> None:
+        """Fill the targets of the content layers.
+
+        They are computed in the tiles of the evaluation: others round differently. Then a picture that equals the content differs
+        from it by exactly zero, where the gradient of scaled errors does not depend on the size of differences.
+        """
 
         def store(layer: str, features: Tensor, window: Window) -> None:
-            target, first = targets[layer]
-            target[window.place.higher(first).index] = features[window.inside.index].to(target)
+            if layer in self._targets:
+                self._targets[layer].store(features, window)
 
-        sweep.forward(content, store)
-        for layer, share in settings.content_weights.items():
-            loss = ContentLoss(*targets[layer], settings.content_error)
-            weight = settings.content_weight * share
-            yield Term(f"content {layer}", layer, loss, weight, normalized=settings.normalize_gradients)
+        if self._targets:
+            self.sweep.forward(content, store)
 
     def _style_terms(
         self, styles: Sequence[Tensor], limits: Limits, regions: Sequence[StageRegion], device: torch.device
@@ -136,8 +147,10 @@ class Objective:
                     yield Term(title, layer, loss, share, settings.style_gradient, settings.normalize_gradients)
 
     def _limit(self, limits: Limits) -> None:
-        self.limits = limits
         self.sweep = Sweep(self.networks, self.size, {term.layer for term in self.terms}, limits, self.group)
+        if self._content is not None:
+            self._measure_content(self._content)
+        self.limits = limits
 
     def _measure(self, layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
         return {term.name: term.loss.measure(features, window) for term in self.terms if term.layer == layer}
@@ -178,6 +191,7 @@ class Objective:
         if any(term.normalized for term in self.terms):
             self._normalize(image, weights)
         image.grad = self.sweep.gradient(sources, self._measure, weights)
+        self._content = None
         return Evaluation(loss.detach(), {name: part.detach() for name, part in parts.items()})
 
     def _scores(self, totals: Mapping[str, Stats]) -> dict[str, Tensor]:

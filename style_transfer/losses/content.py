@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -27,9 +28,16 @@ class ContentLoss(Loss):
         self.target, self.first = target, first
         self._error = ERRORS[error]
 
+    def store(self, features: Tensor, window: Window) -> None:
+        """Set the target at a window's cells to `features` (1, C, H, W)."""
+        self.target[self._place(window)] = inside(features, window).to(self.target)
+
+    def _place(self, window: Window) -> tuple[EllipsisType, slice, slice]:
+        return window.place.higher(self.first).index
+
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squares and of magnitudes of the differences."""
-        target = self.target if window is None else self.target[window.place.higher(self.first).index]
+        target = self.target if window is None else self.target[self._place(window)]
         part = inside(features, window)
         squares, magnitudes = _Differences.apply(part, target.to(features.device))
         return Stats({"squares": squares, "magnitudes": magnitudes}, part.numel())

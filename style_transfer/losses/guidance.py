@@ -95,7 +95,8 @@ def _cell_means(x: Tensor, dim: int, stride: int, cells: int) -> Tensor:
     """
     length = x.shape[dim]
     complete = min(cells, -(-length // stride)) - 1
-    means = x.narrow(dim, 0, complete * stride).unflatten(dim, (complete, stride)).mean(dim + 1)
+    shape = *x.shape[:dim], complete, stride, *x.shape[dim + 1 :]
+    means = x.narrow(dim, 0, complete * stride).reshape(shape).mean(dim + 1)
     last = x.narrow(dim, complete * stride, length - complete * stride).mean(dim, keepdim=True)
     return torch.cat([means, *[last] * (cells - complete)], dim)
 

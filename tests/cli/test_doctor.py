@@ -18,7 +18,9 @@ from style_transfer.registry import OUTPUT_FORMATS
 
 
 @pytest.fixture
-def consult(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+def consult(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
     """Return a function that runs `--doctor` with an empty cache of torch and returns the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
@@ -84,7 +86,7 @@ def test_damaged_weights_are_reported(
         (("--weights", "nope"), 4, "wrong  options: --weights nope: no such file"),
         (("--weights", "broken.pth"), 4, "wrong  options: --weights broken.pth is damaged"),
         (("--weights", "other.safetensors", "--network", "vgg19"), 4, "(32, 3, 3, 3), but vgg19 needs"),
-        (("--weights", "other.safetensors", "--network", "compact"), 0, "ok     --weights: undamaged, and they fit compact, other.s"),
+        (("--weights", "other.safetensors", "--network", "compact"), 0, "ok     --weights: undamaged, and they fit compact,"),
         (("--devices", "cuda:99"), 2, "wrong  options: --devices 'cuda:99' is not available"),
         (("--config", "nope.toml"), 2, "wrong  options: --config nope.toml: does not exist"),
     ],
@@ -109,7 +111,9 @@ def test_a_cache_that_cannot_be_written_is_reported(
     assert code == 4 and "set TORCH_HOME to a writable folder" in out
 
 
-def test_a_codec_that_changes_pixels_is_reported(consult: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_codec_that_changes_pixels_is_reported(
+    consult: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     load = doctor.images.load
 
     def darker(path: Path) -> Picture:

@@ -119,7 +119,9 @@ def test_the_last_cells_of_a_guide_reach_the_edge(stride: int, height: int, widt
             assert float(found[0, 0, row, column]) == pytest.approx(float(cell.mean()), rel=1e-12)
 
 
-@pytest.mark.parametrize("edge", [(..., slice(93, None), slice(None)), (..., slice(None), slice(77, None))], ids=["rows", "columns"])
+@pytest.mark.parametrize(
+    "edge", [(..., slice(93, None), slice(None)), (..., slice(None), slice(77, None))], ids=["rows", "columns"]
+)
 @pytest.mark.parametrize("about", [{}, {"style_loss": "wasserstein"}, {"style_loss": "histogram"}], ids=str)
 def test_a_style_mask_of_the_last_rows_or_columns_selects_the_last_cells(
     edge: tuple[object, ...], about: dict[str, str], make_network: MakeNetwork
