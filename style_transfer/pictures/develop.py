@@ -47,6 +47,10 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
         if raw.premultiplied:
             opacity = upright(samples[..., count:], raw.orientation, [])
     samples = upright(samples[..., :count], raw.orientation, notes)
+    if raw.icc is None and not raw.signal and raw.space == "rgb":
+        raw.icc = raw.exif_icc or None
+        if raw.exif_icc == b"":
+            notes.append("EXIF says that its colours are not sRGB, and it has no colour profile: used as stored")
     profile = usable_profile(raw.icc, raw.space, notes)
     if raw.space == "cmyk" and profile is None and raw.icc is None:
         notes.append("CMYK without a colour profile: converted by a plain formula, colours are approximate")

@@ -20,12 +20,15 @@ from PIL import ImageCms
 
 from ..errors import SettingsError
 from ..files import reason, shown, similar_name
+from . import signals
 from .picture import CHANNELS, Array, Pixels
 
 MAX_ICC_BYTES: Final = 16 << 20
 MIN_ICC_BYTES: Final = 132
 """The header and the number of tags."""
 SPACES: Final = {b"GRAY": "gray", b"RGB ": "rgb", b"CMYK": "cmyk"}
+WHITE_TOLERANCE: Final = 0.1
+"""How far a profile may move white, in sRGB values."""
 RELATIVE: Final = 1
 """The rendering intent: relative colorimetric."""
 BLACK_POINT: Final = 0x2000
@@ -34,9 +37,14 @@ BLACK_POINT: Final = 0x2000
 
 @functools.cache
 def srgb_profile() -> bytes:
-    """Return an sRGB ICC profile with a fixed date, since LittleCMS writes the current time into it."""
+    """Return LittleCMS's sRGB profile, of version 4, for conversions: its curve is a formula, not a table."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return profile[:24] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[36:]
+    return profile[:24] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[36:]  # LittleCMS writes the current time
+
+
+def written_profile() -> bytes:
+    """Return the sRGB profile of written files, of version 2, which old printing software reads as well."""
+    return signals.profile(signals.Signal(signals.SRGB))
 
 
 def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, str], flags: int) -> Array:
@@ -61,9 +69,8 @@ def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, st
 
 
 def is_srgb(icc: bytes) -> bool:
-    """Return whether a profile is the one of written files, of any date."""
-    srgb = srgb_profile()
-    return icc[:24] == srgb[:24] and icc[36:] == srgb[36:]
+    """Return whether a profile is the one of written files, or LittleCMS's, of any date."""
+    return any(icc[:24] == srgb[:24] and icc[36:] == srgb[36:] for srgb in (written_profile(), srgb_profile()))
 
 
 def profile_name(icc: bytes) -> str:
@@ -91,7 +98,9 @@ def usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[byt
         elif is_srgb(icc):
             return None
         elif _works(lambda gray: transform(gray, icc, srgb, (owner, "rgb"), BLACK_POINT), CHANNELS[owner]):
-            return icc, owner
+            if _keeps_white(icc, owner):
+                return icc, owner
+            problem = "its embedded colour profile turns white into another colour"
     notes.append(f"{problem}: ignored, {'plain CMYK' if space == 'cmyk' else 'sRGB'} assumed")
     return None
 
@@ -102,6 +111,12 @@ def _works(convert: Callable[[Array], Array], channels: int) -> bool:
         return bool(np.isfinite(convert(np.full((1, 1, channels), 0.5, np.float32))).all())
     except (RuntimeError, ValueError):  # imagecodecs.CmsError is a RuntimeError
         return False
+
+
+def _keeps_white(icc: bytes, owner: str) -> bool:
+    """Return whether a profile converts white, or paper without ink, to near white."""
+    white = np.full((1, 1, CHANNELS[owner]), 0 if owner == "cmyk" else 1, np.float32)
+    return bool(np.abs(transform(white, icc, srgb_profile(), (owner, "rgb"), BLACK_POINT) - 1).max() < WHITE_TOLERANCE)
 
 
 def to_srgb(block: Pixels, space: str, profile: tuple[bytes, str] | None) -> Array:

@@ -70,7 +70,9 @@ class Samples:
     next one, if any, is alpha. CMYK samples are amounts of ink. `white`: the sample value that means 1.0. `space`: a key of
     `CHANNELS`. `orientation`: the EXIF orientation, None if absent, or "damaged". `premultiplied`: whether colours are stored
     multiplied by alpha. `signal`: the name of what the decoder converted colours by instead of a profile, such as "CIELAB", or
-    "". `bits`: what the samples in the file are, such as "8 bits", if `values` do not show it. `format`: the kind of file.
+    "". `exif_icc`: a profile of the colour space that EXIF names, which counts if there is no other; empty if EXIF says that
+    colours are not sRGB, but not what they are. `bits`: what the samples in the file are, such as "8 bits", if `values` do not
+    show it. `format`: the kind of file.
     """
 
     values: Array
@@ -81,6 +83,7 @@ class Samples:
     notes: list[str] = field(default_factory=list)
     premultiplied: bool = False
     signal: str = ""
+    exif_icc: bytes | None = None
     bits: str = ""
     format: str = "PIL picture"
 

@@ -17,9 +17,15 @@ from ..errors import ImageError, OutputError
 from ..files import reason, shown
 from .develop import develop
 from .picture import Array, Picture, Samples, check_pixels, quantize, row_blocks
+from .signals import ADOBE_RGB, profile
 
 DESCRIPTION: Final = 0x010E
 ORIENTATION: Final = 0x0112
+EXIF_IFD: Final = 0x8769
+INTEROPERABILITY_IFD: Final = 0xA005
+COLOR_SPACE: Final = 0xA001
+ADOBE_RGB_SPACE: Final = 2
+UNCALIBRATED: Final = 65535
 _lock = threading.Lock()  # guards Pillow's global pixel limit and Python's global warning filters
 
 
@@ -96,7 +102,8 @@ def samples_of(image: Image.Image, name: str, alpha: bool = False) -> Samples:
         raise ImageError(f"{name}: PIL mode {image.mode} is not supported; convert it to RGB")
     values = np.asarray(image)
     white = {"1": 1.0, "F": 1.0}.get(image.mode, 65535.0 if image.mode.startswith("I") else 255.0)
-    return Samples(values.reshape(image.height, image.width, -1), white, space, icc, orientation, notes)
+    exif_icc = exif_profile(image.getexif)
+    return Samples(values.reshape(image.height, image.width, -1), white, space, icc, orientation, notes, exif_icc=exif_icc)
 
 
 def exif_orientation(load: Callable[[], Image.Exif]) -> object:
@@ -105,6 +112,23 @@ def exif_orientation(load: Callable[[], Image.Exif]) -> object:
         return load().get(ORIENTATION)
     except Exception:  # Pillow raises SyntaxError, struct.error, KeyError and others for damaged EXIF
         return "damaged"
+
+
+def exif_profile(load: Callable[[], Image.Exif]) -> bytes | None:
+    """Return a profile of the colour space that an EXIF block names, None for sRGB, empty if it is another, unknown one.
+
+    Cameras mark Adobe RGB by the interoperability index R03 (DCF 2.0), with ColorSpace 65535, or by ColorSpace 2.
+    """
+    try:
+        block = load()
+        space, index = block.get_ifd(EXIF_IFD).get(COLOR_SPACE), block.get_ifd(INTEROPERABILITY_IFD).get(1)
+    except Exception:  # as in `exif_orientation`
+        return None
+    if isinstance(index, bytes):
+        index = index.rstrip(b"\0").decode("latin-1")
+    if (space == UNCALIBRATED and index == "R03") or space == ADOBE_RGB_SPACE:
+        return profile(ADOBE_RGB)
+    return b"" if space == UNCALIBRATED and index != "R98" else None
 
 
 def xmp_orientation(data: bytes) -> int | None:

@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 
 from ...registry import INPUT_FORMATS
+from .. import signals
 from ..picture import Samples
 from .loading import InputFormat, Scope, check_size
 from .pillow import decode_pillow
@@ -22,10 +23,22 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         raw = decode_pillow("AVIF", stream, name, max_pixels)
     except OSError:
         return _decode_leniently(stream, head, name, max_pixels)
+    signal = _signal(head)
+    if raw.icc is None and signal is not None:
+        signals.apply(raw, signal)
     if _bits(head) > 8:
         raw.bits = f"{_bits(head)} bits, read with 8"
         raw.notes.append("AVIF with more than 8 bits per channel is read with 8 bits; use 16-bit PNG or TIFF")
     return raw
+
+
+def _signal(head: bytes) -> signals.Signal | None:
+    """Return the signal that a colour box (colr) of codes (nclx) states, None without one and for sRGB."""
+    match = re.search(rb"colrnclx(..)(..)", head, re.DOTALL)
+    if match is None:
+        return None
+    signal = signals.from_codes(*(int.from_bytes(code, "big") for code in match.groups()))
+    return None if signal == signals.Signal(signals.SRGB) else signal
 
 
 def _bits(head: bytes) -> int:
@@ -52,7 +65,7 @@ def _decode_leniently(stream: BinaryIO, head: bytes, name: str, max_pixels: int)
 
 SCOPE: Final = Scope(
     samples="gray or RGB of 8 bits; 10 and 12 bits are reduced to 8, with a note",
-    colour="ICC profile",
+    colour="ICC profile, else the codes of the container (nclx), PQ and HLG with 203 cd/m2 as white",
     orientation="rotation and mirror of the container, or EXIF",
     alpha="straight",
     more=("A file that breaks a rule of the container, such as alpha without a size, is read with a note, without its profile.",),

@@ -8,6 +8,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ...registry import INPUT_FORMATS
+from ..icc import MAX_ICC_BYTES
 from ..picture import Array, Samples
 from .loading import InputFormat, Scope, check_size
 from .pillow import decode_pillow
@@ -24,7 +25,9 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     start, size, width, height, _planes, bits, compression = struct.unpack_from("<IIiiHHI", head, 10)
     stream.seek(0)
     if bits not in (16, 32) or compression not in BIT_FIELDS or size < 40 or size == OS2_HEADER:
-        return decode_pillow("BMP", stream, name, max_pixels)
+        raw = decode_pillow("BMP", stream, name, max_pixels)
+        raw.icc = _profile(stream, size)
+        return raw
     check_size(width, abs(height), name, max_pixels)
     masks = [mask for mask in struct.unpack_from("<4I", head, 54)[: 4 if compression == 6 or size >= 56 else 3] if mask]
     row = (width * bits + 31) // 32 * 4
@@ -32,7 +35,21 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     data = stream.read(row * abs(height))
     pixels = np.frombuffer(data, np.uint8).reshape(abs(height), row).view(f"<u{bits // 8}")[:, :width]
     values, white = _channels(pixels if height < 0 else pixels[::-1], masks)
-    return Samples(values, white, "rgb", bits=f"{', '.join(str(mask.bit_count()) for mask in masks)} bits")
+    return Samples(
+        values, white, "rgb", _profile(stream, size), bits=f"{', '.join(str(mask.bit_count()) for mask in masks)} bits"
+    )
+
+
+def _profile(stream: BinaryIO, size: int) -> bytes | None:
+    """Return the profile that a header of version 5, of `size` bytes, says to be in the file; empty if it is not all there."""
+    stream.seek(14)
+    head = stream.read(124)
+    if size < 124 or len(head) < 124 or head[56:60] != b"DEBM":  # PROFILE_EMBEDDED, "MBED", as an integer
+        return None
+    offset, length = struct.unpack_from("<II", head, 112)
+    stream.seek(14 + offset)
+    found = stream.read(length) if length <= MAX_ICC_BYTES else b""
+    return found if len(found) == length else b""
 
 
 def _channels(pixels: Array, masks: list[int]) -> tuple[Array, float]:
@@ -48,6 +65,7 @@ def _channels(pixels: Array, masks: list[int]) -> tuple[Array, float]:
 
 SCOPE: Final = Scope(
     samples="RGB or palette of 1 to 8 bits per channel, and bit fields of any width",
+    colour="ICC profile in a header of version 5",
     alpha="straight",
 )
 

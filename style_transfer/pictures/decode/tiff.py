@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import tifffile
+from PIL import Image
 
 from ...errors import ImageError
 from ...files import shown
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
-from ..pil import ORIENTATION, parse_description, xmp_orientation
+from ..pil import ORIENTATION, exif_profile, parse_description, xmp_orientation
 from .loading import InputFormat, Scope, check_size
 from .tiff_pages import read_pages
 from .tiff_values import check_fax, colours_of_palette, decode_ycbcr, lab_to_srgb, positive, white_of
@@ -55,11 +57,20 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         raw = Samples(values, white_of(page, values, notes), space, _profile(page), _orientation(page), notes)
         if raw.values.dtype.kind != "f" and kind != "PALETTE":
             raw.bits = f"{page.bitspersample} bit{'s' * (page.bitspersample != 1)}"
+        raw.exif_icc = exif_profile(functools.partial(_exif, stream))
         _select_alpha(raw, tuple(page.extrasamples), colours)
         _interpret(raw, page, kind)
     if raw.values.dtype.kind == "f" and raw.icc is None and values.dtype.kind == "f":
         notes.append("floating-point samples without a colour profile: read as sRGB, not as linear light")
     return raw
+
+
+def _exif(stream: BinaryIO) -> Image.Exif:
+    """Return the tags of the first page as an EXIF block. Pillow raises SyntaxError for a BigTIFF."""
+    block = Image.Exif()
+    stream.seek(0)
+    block.load_from_fp(stream)
+    return block
 
 
 def metadata(stream: BinaryIO, name: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
 
 SCOPE: Final = Scope(
     samples="RGB of 8 bits, lossy or lossless",
-    colour="ICC profile",
+    colour="ICC profile, else Adobe RGB if EXIF says so",
     orientation="EXIF, else XMP",
     alpha="straight",
     more=("Of an animation the first frame is read, with a note.",),

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...registry import OUTPUT_FORMATS
-from ..icc import srgb_profile
+from ..icc import written_profile
 from ..picture import Array
 from ..pil import exif_block, pillow_limits_off, to_pil
 from .saving import OutputFormat
@@ -25,7 +25,7 @@ def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]
     if len(exif) > MAX_EXIF_BYTES:
         exif = exif_block(dpi, {k: v[:1000] for k, v in metadata.items() if k == "Software"})
     density = (max(1, round(dpi)),) * 2  # JFIF has whole numbers only; EXIF has the exact one
-    options = {"dpi": density, "exif": exif, "icc_profile": srgb_profile()}
+    options = {"dpi": density, "exif": exif, "icc_profile": written_profile()}
     stream.write(encode_with_pillow(to_pil(pixels), "JPEG", quality=95, subsampling=0, **options))
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ...registry import OUTPUT_FORMATS
-from ..icc import srgb_profile
+from ..icc import written_profile
 from ..picture import Array, check_pixels, quantize
 from .saving import OutputFormat
 
@@ -32,7 +32,7 @@ def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]
     height, width, channels = pixels.shape
     stream.write(SIGNATURE)
     stream.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)))
-    stream.write(_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile(), 9)))
+    stream.write(_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(written_profile(), 9)))
     per_meter = round(dpi / 0.0254)
     stream.write(_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))
     for key, value in metadata.items():

@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from ...registry import OUTPUT_FORMATS
-from ..icc import srgb_profile
+from ..icc import written_profile
 from ..picture import Array, quantize
 from ..pil import ascii_only
 from .saving import OutputFormat
@@ -37,7 +37,7 @@ def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]
             predictor=True,
             resolution=(dpi, dpi),
             resolutionunit="INCH",
-            iccprofile=srgb_profile(),
+            iccprofile=written_profile(),
             description=json.dumps(metadata) if metadata else None,
             software=ascii_only(metadata["Software"]) if "Software" in metadata else False,
             metadata=None,

@@ -6,7 +6,7 @@ import functools
 from typing import BinaryIO
 
 from ...registry import OUTPUT_FORMATS
-from ..icc import srgb_profile
+from ..icc import written_profile
 from ..picture import Array
 from ..pil import exif_block, to_pil
 from .jpeg import check_with_pillow, encode_with_pillow
@@ -15,7 +15,7 @@ from .saving import OutputFormat
 
 def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
     """Write a WebP, its metadata in EXIF."""
-    options = {"exif": exif_block(dpi, metadata), "icc_profile": srgb_profile(), "exact": pixels.shape[2] == 4}
+    options = {"exif": exif_block(dpi, metadata), "icc_profile": written_profile(), "exact": pixels.shape[2] == 4}
     stream.write(encode_with_pillow(to_pil(pixels), "WEBP", quality=95, method=4, **options))
 
 

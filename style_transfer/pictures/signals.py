@@ -1,0 +1,230 @@
+"""Colour signals: what files say of their colours in a few numbers, instead of by an ICC profile.
+
+Names and codes of primaries and transfer functions are those of ITU-T H.273, which PNG's cICP and AVIF's nclx refer to. A
+signal of standard dynamic range becomes an ICC profile of version 2, made here from the numbers of its standard, so that there
+is one conversion of colours. PQ and HLG (ITU-R BT.2100) are mapped to standard dynamic range: the reference white of ITU-R
+BT.2408, 203 cd/m2, becomes white, and what is brighter is clipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from .picture import Array, Pixels, Samples, row_blocks
+
+Point = tuple[float, float]
+"""CIE 1931 chromaticity x, y."""
+D65: Final[Point] = (0.3127, 0.3290)
+D50: Final = (0.9642, 1.0, 0.8249)
+"""XYZ of the white of ICC profiles, as ICC.1 writes it."""
+BRADFORD: Final = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+"""XYZ to cone responses, by which profiles adapt colours to D50 (ICC.1:2022, annex E)."""
+WHITE_LEVEL: Final = 203.0
+"""cd/m2 of the white of graphics in PQ and HLG (ITU-R BT.2408)."""
+CURVE_POINTS: Final = 1024
+PQ, HLG, SRGB_CURVE, LINEAR = "PQ", "HLG", "sRGB", 1.0
+
+
+@dataclass(frozen=True)
+class Primaries:
+    """The chromaticities of red, green, blue and white, with a name."""
+
+    name: str
+    red: Point
+    green: Point
+    blue: Point
+    white: Point = D65
+
+
+SRGB: Final = Primaries("sRGB", (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+ADOBE: Final = Primaries("Adobe RGB (1998)", (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
+BT2020: Final = Primaries("BT.2020", (0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
+PRIMARIES: Final = {
+    1: SRGB,
+    4: Primaries("BT.470 M", (0.67, 0.33), (0.21, 0.71), (0.14, 0.08), (0.310, 0.316)),
+    5: Primaries("BT.601 625", (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
+    6: Primaries("BT.601 525", (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: Primaries("SMPTE 240M", (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    9: BT2020,
+    11: Primaries("DCI-P3", (0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),
+    12: Primaries("Display P3", (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    22: Primaries("EBU 3213", (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
+}
+"""Primaries by their code in H.273."""
+TRANSFERS: Final[dict[int, float | str]] = {
+    1: SRGB_CURVE, 4: 2.2, 5: 2.8, 6: SRGB_CURVE, 8: LINEAR, 13: SRGB_CURVE, 14: SRGB_CURVE, 15: SRGB_CURVE, 16: PQ, 18: HLG
+}  # fmt: skip
+"""Transfer functions by their code in H.273: an exponent, or a name. The curves of television cameras (1, 6, 14, 15) count as
+sRGB's, as in browsers: pictures with these codes were made to be looked at on a computer's screen."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Primaries and a transfer function: the exponent of a power function, `SRGB_CURVE`, `PQ` or `HLG`."""
+
+    primaries: Primaries
+    transfer: float | str = SRGB_CURVE
+
+    @property
+    def name(self) -> str:
+        """The name for messages, such as "Display P3" or "BT.2020 PQ"."""
+        if self.transfer == SRGB_CURVE or self == ADOBE_RGB:
+            return self.primaries.name
+        return f"{self.primaries.name} {self.transfer if isinstance(self.transfer, str) else f'gamma {self.transfer:.4g}'}"
+
+    @property
+    def high_range(self) -> bool:
+        """Whether it is of high dynamic range."""
+        return self.transfer in (PQ, HLG)
+
+
+ADOBE_RGB: Final = Signal(ADOBE, 563 / 256)
+"""Adobe RGB (1998), whose exponent is 2 + 51/256."""
+
+
+def from_codes(primaries: int, transfer: int) -> Signal | None:
+    """Return the signal of two codes of H.273, None if one of them is unspecified or not known here."""
+    if primaries not in PRIMARIES or transfer not in TRANSFERS:
+        return None
+    return Signal(PRIMARIES[primaries], TRANSFERS[transfer])
+
+
+def chromaticities(red: Point, green: Point, blue: Point, white: Point) -> Primaries:
+    """Return primaries from chromaticities in a file: one of `PRIMARIES` if it is as close as their five digits tell."""
+    for known in (*PRIMARIES.values(), ADOBE):
+        pairs = zip((red, green, blue, white), (known.red, known.green, known.blue, known.white), strict=True)
+        if all(abs(a - b) <= 0.0006 for first, second in pairs for a, b in zip(first, second, strict=True)):
+            return known
+    return Primaries("stated primaries", red, green, blue, white)
+
+
+def valid(primaries: Primaries) -> bool:
+    """Return whether primaries are four colours that mix to white with positive amounts of all three."""
+    points = primaries.red, primaries.green, primaries.blue, primaries.white
+    if any(y <= 0 for _, y in points):
+        return False
+    columns = np.stack([_xyz(point) for point in points[:3]], 1)
+    if abs(np.linalg.det(columns)) < 1e-6:
+        return False
+    return bool((np.linalg.solve(columns, _xyz(primaries.white)) > 0).all())
+
+
+def apply(raw: Samples, signal: Signal) -> None:
+    """Let samples have the colours of a signal instead of their profile; samples of high range are converted to sRGB."""
+    raw.icc, raw.signal = None, signal.name
+    if signal.high_range:
+        level = f"{WHITE_LEVEL:.0f} cd/m2 as white"
+        raw.signal += f", {level}"
+        raw.notes.append(f"{signal.name} is of high dynamic range: mapped to {level}, brighter light is clipped")
+        _reduce_range(raw, signal)
+    elif signal != Signal(SRGB):
+        raw.icc = profile(signal)
+
+
+# ICC profiles
+
+
+def _xyz(point: Point) -> Array:
+    return np.array([point[0] / point[1], 1.0, (1 - point[0] - point[1]) / point[1]])
+
+
+def to_xyz(primaries: Primaries) -> Array:
+    """Return the matrix (3, 3) from linear RGB to XYZ of the primaries' own white (Lindbloom, "RGB/XYZ matrices")."""
+    columns = np.stack([_xyz(point) for point in (primaries.red, primaries.green, primaries.blue)], 1)
+    matrix: Array = columns * np.linalg.solve(columns, _xyz(primaries.white))
+    return matrix
+
+
+def to_d50(primaries: Primaries) -> Array:
+    """Return the matrix (3, 3) from linear RGB to XYZ with white D50, adapted by the Bradford transform."""
+    cones = BRADFORD @ np.array(D50) / (BRADFORD @ _xyz(primaries.white))
+    matrix: Array = np.linalg.solve(BRADFORD, cones[:, None] * BRADFORD) @ to_xyz(primaries)
+    return matrix
+
+
+def _linear_srgb(values: Array) -> Array:
+    """Return linear light of sRGB-coded values (IEC 61966-2-1)."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def _coded_srgb(light: Array) -> Array:
+    """Return sRGB-coded values of linear light in [0, 1] (IEC 61966-2-1)."""
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def _fixed(values: Iterable[float]) -> bytes:
+    return b"".join(struct.pack(">i", round(float(value) * 65536)) for value in values)
+
+
+def _curve(transfer: float | str) -> bytes:
+    """Return the curve tag of a transfer function: an exponent in 256ths, or a table of 16 bits."""
+    if transfer == LINEAR:
+        return struct.pack(">4sII", b"curv", 0, 0)
+    if not isinstance(transfer, str):
+        return struct.pack(">4sIIH", b"curv", 0, 1, round(transfer * 256)) + bytes(2)
+    table: bytes = np.rint(65535 * _linear_srgb(np.linspace(0, 1, CURVE_POINTS))).astype(">u2").tobytes()
+    return struct.pack(">4sII", b"curv", 0, CURVE_POINTS) + table
+
+
+@functools.cache
+def profile(signal: Signal) -> bytes:
+    """Return an ICC profile of version 2 (ICC.1:2001-04) with the primaries and the curve of a signal, which is not PQ or HLG."""
+    text = signal.name.encode("ascii") + b"\0"
+    described = struct.pack(">4sII", b"desc", 0, len(text)) + text + bytes(78)
+    matrix = to_d50(signal.primaries)
+    tags = {b"desc": described, b"cprt": b"text" + bytes(4) + b"CC0\0", b"wtpt": b"XYZ " + bytes(4) + _fixed(D50)}
+    tags |= {name: b"XYZ " + bytes(4) + _fixed(matrix[:, i].tolist()) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(signal.transfer))
+    start = 128 + 4 + 12 * len(tags)
+    places: dict[bytes, int] = {}
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, data in tags.items():
+        if data not in places:  # the three curves share one place
+            places[data] = start + len(body)
+            body += data + bytes(-len(data) % 4)
+        table += struct.pack(">4sII", name, places[data], len(data))
+    head = struct.pack(">I4xI4s4s4s6H4s", start + len(body), 0x02400000, b"mntr", b"RGB ", b"XYZ ", 2026, 1, 1, 0, 0, 0, b"acsp")
+    return head.ljust(68, b"\0") + _fixed(D50).ljust(60, b"\0") + table + body
+
+
+# high dynamic range
+
+
+def pq_light(values: Array) -> Array:
+    """Return the luminance of PQ values in [0, 1] in cd/m2 (SMPTE ST 2084)."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = values ** (1 / m2)
+    light: Array = 10000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1)
+    return light
+
+
+def hlg_light(values: Array, weights: Array) -> Array:
+    """Return the luminances of HLG values (..., 3) in cd/m2, on a display of 1000 cd/m2 (ITU-R BT.2100).
+
+    `weights` (3,) make the luminance of linear RGB.
+    """
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
+    light: Array = 1000 * (scene @ weights)[..., None] ** 0.2 * scene
+    return light
+
+
+def _reduce_range(raw: Samples, signal: Signal) -> None:
+    """Replace the colours of samples of high dynamic range by sRGB in [0, 1], by blocks of rows; alpha stays."""
+    colours = 1 if raw.space == "gray" else 3
+    source, raw.bits = raw.values, raw.stored_bits()
+    result: Pixels = np.empty((*source.shape[:2], 3 + source.shape[2] - colours), np.float32)
+    matrix = to_xyz(signal.primaries)
+    to_srgb = np.linalg.solve(to_xyz(SRGB), matrix)
+    for rows in row_blocks(source.shape):
+        values = np.broadcast_to(source[rows][..., :colours] / raw.white, (*source[rows].shape[:2], 3))
+        light = pq_light(values) if signal.transfer == PQ else hlg_light(values, matrix[1])
+        result[rows, :, :3] = _coded_srgb(np.clip(light / WHITE_LEVEL @ to_srgb.T, 0, 1))
+        result[rows, :, 3:] = source[rows][..., colours:] / raw.white
+    raw.values, raw.white, raw.space = result, 1.0, "rgb"
