@@ -31,14 +31,14 @@ from ..pictures import Pixels, check_output, format_of, save
 from ..settings import INITS, Resolved
 from ..settings.command import CommandOptions
 from .recipe import embedded
-from .tasks import iterate_pattern, make_folder
+from .tasks import iterate_pattern, make_folder, names_folder
 
 
 class OutputFiles:
     """The files read and written for one picture.
 
-    `several` tells whether the command paints several pictures, into folders that are made for them. `beside` are the files that
-    observers write, each with the option that names it.
+    `several` tells whether the command paints several pictures; their folders are made, as is one that --output names. `beside`
+    are the files that observers write, each with the option that names it.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class OutputFiles:
     ) -> None:
         self.task, self.settings, self.options, self.several, self.beside = task, settings, options, several, tuple(beside)
         self.path = task.output
+        self.makes_folders = several or names_folder(options.output or "")
         self.sidecar = self.path.with_name(self.path.name + ".json")
         chosen = options.checkpoint
         default = self.path.with_name(self.path.name + ".checkpoint")
@@ -96,14 +97,14 @@ class OutputFiles:
         format_of(self.path)
         others = list(map(Path, self.inputs))
         for flag, target in targets:
-            if self.several and not self.options.dry_run:
+            if self.makes_folders and not self.options.dry_run:
                 make_folder(target)
-            if is_folder(target.parent) or not self.several:
+            if is_folder(target.parent) or not self.makes_folders:
                 check_target(target)
             if any(same_file(target, other) for other in others):
                 raise SettingsError(f"{flag} {target} is also an input or another output; choose another name")
             others.append(target)
-        if is_folder(self.path.parent) or not self.several:
+        if is_folder(self.path.parent) or not self.makes_folders:
             check_output(self.path)
 
     def lock(self, held: contextlib.ExitStack) -> None:
@@ -132,7 +133,7 @@ class OutputFiles:
     def check_space(self, stages: Sequence[Stage], *, alpha: bool) -> None:
         """Raise `OutputError` if a format cannot hold the picture at its last size, or the disk has no room for the files."""
         height, width = size = stages[-1].size
-        if is_folder(self.path.parent) or not self.several:
+        if is_folder(self.path.parent) or not self.makes_folders:
             check_output(self.path, size, alpha=alpha)
         if self.options.dry_run:
             return
@@ -212,6 +213,7 @@ class PictureWriter:
         try:
             if any(same_file(path, other) for other in (self.files.path, self.files.sidecar, *map(Path, self.files.inputs))):
                 raise OutputError(f"--save-iterates {path} is also an input or the result")
+            make_folder(path)  # its name may hold the scale
             save(path, pixels, dpi=self.files.options.dpi, metadata=metadata)
         except OutputError as error:
             self.note(f"{error}; the run continues without saving this iteration")

@@ -33,7 +33,7 @@ from .job import Job
 from .outputs import OutputFiles
 from .painter import Painter
 from .parser import Command
-from .tasks import pictures, plan_tasks
+from .tasks import pictures, plan_tasks, shard_of
 
 
 class CommandRun:
@@ -86,8 +86,9 @@ class CommandRun:
             spec = network_spec(settings)
             spec.check_layers(settings)
             spec.check_split(settings)
-        contents = pictures(options.each or [self.command.content]) if self.several else [self.command.content]
-        tasks = plan_tasks(contents, styles, options, several=self.several)
+        report = painter.message if not options.quiet else lambda text: None
+        contents = pictures(options.each or [self.command.content], report) if self.several else [self.command.content]
+        tasks = shard_of(plan_tasks(contents, styles, options, several=self.several), options.shard)
         self._check_beside(painter, tasks)
         sheet = options.contact_sheet
         if sheet is not None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
+from ..errors import SettingsError
 from .option import check_not_empty, option, validate_fields
 
 FILE: Final[dict[str, Any]] = {"metavar": "FILE", "check": check_not_empty}
 FILES: Final[dict[str, Any]] = FILE | {"many": True}
+
+
+def _check_shard(name: str, value: str) -> None:
+    part, separator, whole = value.partition("/")
+    if not (separator and part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
+        raise SettingsError(f"{name} must be I/N with I from 1 to N, such as 3/8, not {value!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,6 +28,8 @@ class CommandOptions:
     each: tuple[str, ...] | None = option(None, "process each of these pictures or folders; all other pictures are "
         "styles", topic="files", many=True, metavar="CONTENT")  # fmt: skip
     grid: bool = option(False, "process each content with each style alone", topic="files", flag=True)
+    shard: str | None = option(None, "process only every Nth of several pictures, from the Ith on, such as 3/8", topic="files",
+        metavar="I/N", check=_check_shard)  # fmt: skip
     overwrite: bool = option(False, "with several results, overwrite existing ones", topic="files", flag=True)
     contact_sheet: str | None = option(None, "write a labelled overview of all results to this file", topic="files",
         **FILE)  # fmt: skip

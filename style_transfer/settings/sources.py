@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
+import re
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -16,6 +19,8 @@ PREFIX: Final = "STYLE_TRANSFER_"
 MAX_BYTES: Final = 1 << 20
 OTHERS: Final = (PREFIX + "TOKEN",)
 """Variables with the prefix that are no options: the token of the live page."""
+SERVICE: Final = re.compile(PREFIX + r"(SERVICE_(HOST|PORT(_.*)?)|PORT_[0-9]+_(TCP|UDP)(_.*)?)")
+"""Variables that Kubernetes and Docker set in every container beside a service that is named style-transfer."""
 FLAG_ONLY: Final = ("dump_config",)
 NOT_IN_FILES: Final = ("config", *FLAG_ONLY)
 
@@ -36,6 +41,8 @@ def from_environment(known: Mapping[str, Option], environment: Mapping[str, str]
     for variable, text in sorted(environment.items()):
         if not variable.startswith(PREFIX) or variable in OTHERS:
             continue
+        if SERVICE.fullmatch(variable) or (variable == PREFIX + "PORT" and "://" in text):
+            continue
         if variable not in names:
             raise SettingsError(f"{variable}: there is no such option{near_miss(variable, names)}")
         if text:
@@ -44,8 +51,17 @@ def from_environment(known: Mapping[str, Option], environment: Mapping[str, str]
                 words = shlex.split(text) if about.many else [text]
             except ValueError as error:
                 raise SettingsError(f"{variable}: {text!r}: {error}") from None
-            values[names[variable]] = about.parse(variable, words)
+            values[names[variable]] = with_home(about, about.parse(variable, words))
     return values
+
+
+def with_home(about: Option, value: Any) -> Any:
+    """Return the value of an option; where it names files, ~ is replaced by the home folder, as a shell does for flags."""
+    if about.metavar not in ("FILE", "FOLDER", "PATTERN", "CONTENT"):
+        return value
+    if isinstance(value, tuple):
+        return tuple(os.path.expanduser(item) for item in value)  # noqa: PTH111  (Path raises without a home folder)
+    return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111
 
 
 def from_file(known: Mapping[str, Option], path: str) -> dict[str, Any]:
@@ -63,7 +79,7 @@ def from_file(known: Mapping[str, Option], path: str) -> dict[str, Any]:
             raise SettingsError(f"{shown}: {key}: {what}{near_miss(name, names)}")
         if name in values:
             raise SettingsError(f"{shown}: {name} appears twice, with - and with _; remove one")
-        values[name] = known[name].validate(f"{shown}: {key}", value)
+        values[name] = with_home(known[name], known[name].validate(f"{shown}: {key}", value))
     return values
 
 
@@ -76,7 +92,8 @@ def _read_toml(path: str, shown: str) -> dict[str, Any]:
             data = stream.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise SettingsError(f"{shown}: is larger than {MAX_BYTES} bytes; a file of options is not")
-        return tomllib.loads(data.decode("utf-8-sig"))  # Windows writes a byte order mark
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell writes
+        return tomllib.loads(data.decode("utf-16" if marked else "utf-8-sig"))
     except SettingsError:
         raise
     except (OSError, ValueError, RecursionError) as error:

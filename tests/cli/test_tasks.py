@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from style_transfer.cli.tasks import check_iterates, iterate_pattern, pictures, plan_several, plan_tasks
+from style_transfer.cli.tasks import check_iterates, is_result, iterate_pattern, pictures, plan_several, plan_tasks, shard_of
 from style_transfer.errors import ImageError, SettingsError
 from style_transfer.files import Task, fill
 from style_transfer.settings import CommandOptions
@@ -53,7 +54,6 @@ def test_without_output_one_picture_is_a_file_and_several_are_in_a_folder() -> N
     ("contents", "output", "word"),
     [
         (["a.png", "b.png"], "x.tif", "--output x.tif names one file for 2 pictures"),
-        (["a.png", "a.jpg"], "out", "out/a.png would be the result of a.png and of a.jpg"),
         (["a.png", "b.png"], "x.gif", "x.gif: unknown extension '.gif'"),
         (["a.png", "b.png"], "{content}.pgn", "a.pgn: unknown extension '.pgn' (did you mean '.png'?)"),
         (["a.png", "b.png"], "{content}", "a: no extension"),
@@ -91,3 +91,59 @@ def test_names_of_numbered_pictures_are_filled_in() -> None:
     with pytest.raises(SettingsError, match="the same for several pictures"):
         check_iterates("{number}.png", tasks)
     check_iterates("{content}/{number}.png", tasks)
+
+
+def test_results_in_a_folder_are_not_taken_for_photographs(tmp_path: Path) -> None:
+    """A second run of `style_transfer p s.jpg -o p` paints the same photographs as the first."""
+    for name in ("a.png", "b.jfif", "a_painted.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "a_painted.png.json").write_text(json.dumps({"program": "style_transfer 0.1.0", "settings": {}}))
+    (tmp_path / "a.png.json").write_text(json.dumps({"title": "of another program"}))
+    assert is_result(tmp_path / "a_painted.png") and not is_result(tmp_path / "a.png")
+    assert pictures([str(tmp_path)]) == [str(tmp_path / "a.png"), str(tmp_path / "b.jfif")]
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.jfif").unlink()
+    with pytest.raises(ImageError, match="except for results"):
+        pictures([str(tmp_path)])
+
+
+def test_a_folder_names_what_it_leaves_out(tmp_path: Path) -> None:
+    for name in ("a.png", "b.heic", "c.CR2", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    lines: list[str] = []
+    assert pictures([str(tmp_path)], lines.append) == [str(tmp_path / "a.png")]
+    assert len(lines) == 1 and all(name in lines[0] for name in ("b.heic", "c.CR2", "gone.jpg")) and "notes" not in lines[0]
+
+
+def test_quoted_patterns_are_expanded(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "c.jpg", "[x].png"):
+        (tmp_path / name).touch()
+    assert pictures([str(tmp_path / "?.png")]) == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert pictures([str(tmp_path / "[x].png")]) == [str(tmp_path / "[x].png")]  # the name of a file
+    with pytest.raises(ImageError, match="no file matches"):
+        pictures([str(tmp_path / "*.tif")])
+
+
+def test_one_picture_goes_to_a_folder_or_a_pattern_as_several_do() -> None:
+    for output, expected in (("o/", "o/a.png"), ("{content}_{style}.tif", "a_s.tif"), ("b.png", "b.png")):
+        (task,) = plan_tasks(["p/a.jpg"], ["s.jpg"], CommandOptions(output=output), several=False)
+        assert str(task.output) == expected
+
+
+def test_contents_of_the_same_name_are_numbered_in_a_folder() -> None:
+    assert planned(["p/a.png", "q/a.jpg", "r/a.tif"], ["s.png"], "o") == ["o/a.png", "o/a-2.png", "o/a-3.png"]
+    with pytest.raises(SettingsError, match="would be the result of"):
+        planned(["p/a.png", "q/a.jpg"], ["s.png"], "{content}.png")
+
+
+def test_shards_share_the_pictures() -> None:
+    tasks = plan_several([f"{n}.png" for n in range(10)], ["s.png"], "o", grid=False)
+    shards = [shard_of(tasks, f"{part}/4") for part in range(1, 5)]
+    assert sorted((task for shard in shards for task in shard), key=tasks.index) == tasks
+    assert [task.content for task in shards[1]] == ["1.png", "5.png", "9.png"]
+    with pytest.raises(SettingsError, match="only 10"):
+        shard_of(tasks, "11/11")
+    for wrong in ("0/3", "4/3", "3", "a/b", "-1/2"):
+        with pytest.raises(SettingsError, match="--shard"):
+            CommandOptions(shard=wrong)

@@ -181,3 +181,34 @@ def test_every_value_in_a_dump_can_be_uncommented() -> None:
     lines = [line for line in lines if line.split(" = ")[0] in sources.known_options(option_classes())]
     Path("o.toml").write_text("\n".join(lines))
     assert parsed("--config", "o.toml")[0].resolve() == Settings(preset="neuralart").resolve()
+
+
+def test_variables_of_kubernetes_are_not_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is named style-transfer sets these in every container."""
+    monkeypatch.setenv("STYLE_TRANSFER_SERVICE_HOST", "10.0.0.11")
+    monkeypatch.setenv("STYLE_TRANSFER_SERVICE_PORT_HTTP", "8080")
+    monkeypatch.setenv("STYLE_TRANSFER_PORT", "tcp://10.0.0.11:8080")
+    monkeypatch.setenv("STYLE_TRANSFER_PORT_8080_TCP_ADDR", "10.0.0.11")
+    parse(["c.png", "s.png"])
+    monkeypatch.setenv("STYLE_TRANSFER_SERVICE_HOSTS", "x")
+    with pytest.raises(SettingsError, match="STYLE_TRANSFER_SERVICE_HOSTS"):
+        parse(["c.png", "s.png"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_files_of_powershell_are_read(encoding: str, tmp_path: Path) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "own.toml").write_bytes((mark + "end_scale = 300\n").encode(encoding))
+    assert parse(["c.png", "s.png", "--config", str(tmp_path / "own.toml")]).settings.end_scale == "300"
+
+
+def test_the_home_folder_in_files_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "own.toml").write_text('output = "~/out.png"\ncontent_mask = ["~/a.png", "b.png"]\n')
+    monkeypatch.setenv("STYLE_TRANSFER_CONFIG", "~/own.toml")
+    monkeypatch.setenv("STYLE_TRANSFER_WEIGHTS", "~/net.pth")
+    command = parse(["c.png", "s.png"])
+    assert command.options.output == str(tmp_path / "out.png")
+    assert command.options.content_mask == (str(tmp_path / "a.png"), "b.png")
+    assert command.settings.weights == str(tmp_path / "net.pth")
