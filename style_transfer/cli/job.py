@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import engine
 from ..errors import SettingsError, near_miss
 from ..files import exists, similar_name
-from ..losses.guidance import Region, regions_of
+from ..losses.guidance import Region, as_mask, regions_of
 from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
 from ..pictures import Picture, Pixels, Reading, load
@@ -91,6 +91,14 @@ class JobReader:
             self._report(f"{path}: {note}")
         return picture
 
+    def _load_mask(self, path: str) -> Pixels:
+        """Load a mask, which may be in the alpha of a picture."""
+        picture = self._load(path, alpha=True)
+        mask = as_mask(picture.pixels, picture.alpha)
+        if picture.alpha is not None and mask is picture.pixels:
+            self._report(f"{path}: alpha channel ignored; the mask is in the colours")
+        return mask
+
     def _report(self, text: str) -> None:
         """Report a remark once, however many pictures of the command have the same style."""
         if text not in self._reported:
@@ -102,5 +110,5 @@ class JobReader:
         paths = self.options.content_mask or (), self.options.style_mask or ()
         if not any(paths):
             return ()
-        content_masks, style_masks = ([self._load(path).pixels for path in group] for group in paths)
+        content_masks, style_masks = ([self._load_mask(path) for path in group] for group in paths)
         return regions_of(content_masks, style_masks, len(styles), [picture.size for picture in (content, *styles)])

@@ -28,6 +28,8 @@ Colour = tuple[float, ...]
 
 GRAY = 4 / 255
 """A mask whose channels differ by less than this everywhere is gray."""
+LABEL = 1.5 / 255
+"""The largest value of a mask that holds the labels 0 and 1 in 8 bits."""
 COLOURS = 12
 """The most regions that a colour-coded mask may have."""
 LEAST_SHARE = 0.002
@@ -104,6 +106,20 @@ def _cell_means(x: Tensor, dim: int, stride: int, cells: int) -> Tensor:
 def weights_in(guide: Tensor | None, window: Window | None) -> Tensor | None:
     """Return the weights (n,) of a window's cells, or of all cells, from the guide of the whole layer; None without a guide."""
     return None if guide is None else guide[window.place.index if window else ...].flatten()
+
+
+def as_mask(pixels: Pixels, alpha: Pixels | None = None) -> Pixels:
+    """Return the mask (H, W, 3) in [0, 1] that a picture (H, W, 3) with opacity (H, W) is meant as.
+
+    In a picture of one colour with alpha the shape is the alpha. Labels of 0 and 1 in integers, which are all but black as a
+    picture, become 0 and 1.
+    """
+    if alpha is not None and np.ptp(pixels.reshape(-1, 3), axis=0).max() < GRAY:
+        return np.repeat(alpha[..., None], 3, axis=2)
+    top = float(pixels.max())
+    if 0 < top <= LABEL and bool(((pixels == 0) | (pixels == top)).all()):
+        return pixels / np.float32(top)
+    return pixels
 
 
 def regions_of(

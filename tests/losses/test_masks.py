@@ -24,7 +24,7 @@ from style_transfer.engine.state import State
 from style_transfer.errors import CheckpointError, ImageError, SettingsError
 from style_transfer.evaluation.objective import Objective
 from style_transfer.evaluation.sweep import UNLIMITED, Limits
-from style_transfer.losses.guidance import Region, StageRegion, colours, coverage, guide, regions_of
+from style_transfer.losses.guidance import Region, StageRegion, as_mask, colours, coverage, guide, regions_of
 from style_transfer.networks.forward import Network
 from style_transfer.settings import Settings
 
@@ -272,3 +272,18 @@ def test_masks_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert cli.main([*common, "--content-mask", "left.png"]) == 2
     assert cli.main([*common, "--content-mask", "left.png", "right.png", "--style-loss", "histogram"]) == 0
     assert cli.main([*common, "--content-mask", "left.png", "right.png", "-o", "left.png"]) == 2
+
+
+def test_masks_of_other_programs() -> None:
+    """Labels of 0 and 1 in 8 or 16 bits, and the shape in the alpha of a white or black picture."""
+    shape = np.zeros((6, 7, 3), np.float32)
+    shape[2:4, 1:5] = 1
+    for white in (255, 65535):
+        np.testing.assert_array_equal(as_mask(shape / np.float32(white)), shape)
+    for colour in (0.0, 1.0):
+        flat = np.full((6, 7, 3), colour, np.float32)
+        np.testing.assert_array_equal(as_mask(flat, shape[..., 0]), shape)
+    assert as_mask(shape) is shape
+    assert as_mask(shape, np.full((6, 7), 0.5, np.float32)) is shape  # a mask in gray with an alpha of its own
+    black = np.zeros((6, 7, 3), np.float32)
+    assert as_mask(black) is black
