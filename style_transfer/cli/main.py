@@ -51,9 +51,10 @@ def _fail(error: BaseException, run: CommandRun | None) -> int:
     """Print one line about an error and return the exit code. Raises `error` if it is a bug."""
     problem = error
     if not isinstance(error, StyleTransferError | KeyboardInterrupt):
-        if not _out_of_memory(error):
+        found = _translated(error)
+        if found is None:
             raise error
-        problem = MemoryLimitError("out of memory; use smaller pictures or a smaller --end-scale, or free some memory")
+        problem = found
     interrupted = isinstance(problem, KeyboardInterrupt)
     text = "stopped" if interrupted else str(problem)
     saved = None if run is None or run.painter is None else run.painter.saved
@@ -70,10 +71,15 @@ def _fail(error: BaseException, run: CommandRun | None) -> int:
     return exit_code(problem)
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that memory ran out."""
+def _translated(error: BaseException) -> StyleTransferError | None:
+    """Return the error of ours for a lack of memory or a failure of an accelerator, None for other errors."""
+    out_of_memory = MemoryLimitError("out of memory; use smaller pictures or a smaller --end-scale, or free some memory")
     if isinstance(error, MemoryError):
-        return True
-    from ..compute import memory  # loaded by then, unless torch itself failed to load
+        return out_of_memory
+    import torch  # loaded by then, unless torch itself failed to load
 
-    return memory.ran_out(error)
+    from ..compute import devices, memory
+
+    if memory.ran_out(error):
+        return out_of_memory
+    return devices.lost(error) if isinstance(error, torch.AcceleratorError) else None

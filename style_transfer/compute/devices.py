@@ -46,6 +46,20 @@ def available() -> tuple[str, ...]:
     return (*names, "cpu")
 
 
+def synchronize(devices: Sequence[torch.device]) -> None:
+    """Wait until accelerators have done all work that was given to them."""
+    for device in dict.fromkeys(devices):
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+
+
+def lost(error: BaseException, device: torch.device | str = "the accelerator") -> DeviceError:
+    """Return the error of a device that failed, with the contents of its memory, as `torch.AcceleratorError` reports it."""
+    return DeviceError(
+        f"{device} failed ({reason(error)}), and its memory is lost; resume from a checkpoint, and see style_transfer --doctor"
+    )
+
+
 def gradient_error(device: torch.device, features: torch.dtype = torch.float32) -> float:
     """Return the relative error of a small network's gradient on `device` against the CPU in float64.
 

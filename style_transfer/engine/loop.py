@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from ..compute import memory
-from ..compute.devices import resolve
+from ..compute.devices import lost, resolve
 from ..compute.distributed import LOCAL, Group, Request
 from ..compute.modes import deterministic, no_autocast
-from ..errors import CheckpointError, DeviceError, NumericError
-from ..files import reason
+from ..errors import CheckpointError, NumericError
 from ..geometry import Stage
 from ..losses.guidance import Region
 from ..networks.forward import Network
@@ -141,10 +140,7 @@ class Run:
             except NotFiniteError as error:
                 where = str(error)
             except torch.AcceleratorError as error:
-                raise DeviceError(
-                    f"{self.context.networks[0].devices[0]} failed ({reason(error)}), and its memory is lost; "
-                    "resume from a checkpoint, and see style_transfer --doctor"
-                ) from error
+                raise lost(error, self.context.networks[0].devices[0]) from error
             self._restart(where)  # outside of the except block, since the exception holds tensors
 
     def _try_step(self) -> Iterate | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..compute import memory
+from ..compute import devices, memory
 from ..geometry.scales import Size
 from ..losses.statistics import flat, gram
 from ..networks import Segment
@@ -29,6 +29,8 @@ LEAST_PEAK = 1.3
 """The smallest peak as a multiple of what a graph holds: the graph and one gradient of its largest tensor."""
 RETAINED = 1.75
 """The memory that the C library holds after some steps, if it keeps freed memory, per peak: 1.4 to 1.75 were measured."""
+MAX_ELEMENTS = 0.9 * 2**31
+"""The most elements of a feature map: past 2^31 accelerators raise errors, or return wrong numbers."""
 UNMEASURED_PEAK = 3.0
 """The peak as a multiple of what a graph holds, where it cannot be measured: more than any measured value."""
 
@@ -78,8 +80,10 @@ def cost(network: Network, segment_key: tuple[tuple[str, ...], bool, int]) -> Co
     _probe(network, segment, stride * 4)  # libraries initialise at their first use
     memory.trim()  # otherwise free memory that the process already holds would reduce the rise
     with memory.measured_rise(network.devices[0]) as rise:
+        devices.synchronize(network.devices)
         start = time.perf_counter()
         _, held = _probe(network, segment, cells)
+        devices.synchronize(network.devices)
         seconds = time.perf_counter() - start
     memory.trim()
     kept = held / cells**2
@@ -146,6 +150,11 @@ def bound(network: Network, layers: Collection[str]) -> float:
     """Return an upper bound of the bytes for each pixel without a measurement, which is enough for small pictures."""
     (segment,) = network.spec.segments(layers, cut=False)
     return UNMEASURED_PEAK * sum(4 * channels / stride**2 for channels, stride in segment.maps) + 200
+
+
+def largest_area(segment: Segment) -> int:
+    """Return the most cells of a segment's input that a tile may read, so that no feature map has more than `MAX_ELEMENTS`."""
+    return int(MAX_ELEMENTS / max(widest(segment), segment.inputs))
 
 
 def widest(segment: Segment) -> float:

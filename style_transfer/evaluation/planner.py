@@ -27,8 +27,6 @@ RESERVE = 0.8
 """The share of what is left for tiles that a plan uses: allocators round up."""
 LIBRARIES = 150_000_000
 """Bytes that libraries allocate on a CPU during a run, in addition to those that they hold after the first small tiles."""
-MAX_ELEMENTS = 0.9 * 2**31
-"""The most elements of a feature map: past 2^31 accelerators raise errors, or return wrong numbers."""
 GOOD_SIDE = 640
 """Tiles of this many pixels overlap by a sixth; memory that is left is better spent on keeping graphs than on larger tiles."""
 
@@ -167,7 +165,7 @@ def fit_tiles(
         stored += 0 if segment.last or host else 2 * network.features.itemsize * segment.channels * math.prod(shape) / workers
     room = budget - stored
     work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
-    areas = [max(1.0, min(work / c.peak, MAX_ELEMENTS / costs.widest(s))) for c, s in zip(prices, segments, strict=True)]
+    areas = [max(1.0, min(work / c.peak, costs.largest_area(s))) for c, s in zip(prices, segments, strict=True)]
     spare = room - work
     keep = [0] * len(segments)
     for index in reversed(range(len(segments))):
@@ -181,13 +179,13 @@ def fit_tiles(
 def tiles_of(pixels: int, network: Network, layers: Collection[str]) -> Limits:
     """Return limits with tiles that own at most `pixels` x `pixels`, whose graphs are not kept."""
     segments = network.spec.segments(layers)
-    return Limits(False, tuple(int(MAX_ELEMENTS / costs.widest(s)) for s in segments), (0,) * len(segments), pixels)
+    return Limits(False, tuple(map(costs.largest_area, segments)), (0,) * len(segments), pixels)
 
 
 def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
     """Return whether the feature maps of a picture in one tile have fewer elements than accelerators can index."""
     (segment,) = network.spec.segments(layers, cut=False)
-    return size[0] * size[1] * costs.widest(segment) <= MAX_ELEMENTS
+    return size[0] * size[1] <= costs.largest_area(segment)
 
 
 def good_areas(segments: Sequence[Segment]) -> list[float]:

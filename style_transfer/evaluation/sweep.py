@@ -29,6 +29,7 @@ from ..geometry.tiles import Box, Tile, Window, bounds, coarser_rows, deal, grow
 from ..losses.statistics import Stats
 from ..networks import Segment
 from ..networks.forward import Network
+from . import costs
 
 PICTURE = "picture"
 """The name of the layer that is the picture itself."""
@@ -134,9 +135,10 @@ class Sweep:
         bands = self.group.bands(size[0], self.networks[0].spec.stride)
         for index, segment in enumerate(segments):
             band = bands[self.group.rank]
-            area = min(limits.areas[index], share_area((band[1] - band[0], size[1]), workers, segment.geometry))
+            most = min(limits.areas[index], costs.largest_area(segment))  # limits are those of the content; a style may be larger
+            area = min(most, share_area((band[1] - band[0], size[1]), workers, segment.geometry))
             area += 2 * segment.geometry.halo * size[1] if self.group.size > 1 else 0  # a band between two others has two halos
-            tiles = plan_tiles(size, segment.geometry, min(area, limits.areas[index]), side, band)
+            tiles = plan_tiles(size, segment.geometry, min(area, most), side, band)
             side = side and max(1, side // segment.geometry.stride)
             dealt = deal(tiles, workers)
             kept: set[Tile] = set()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +17,12 @@ from torch import Tensor
 
 from style_transfer import cli
 from style_transfer.cli import outputs
+from style_transfer.compute.capture import Transfer
+from style_transfer.engine.optimizers import Average
 from style_transfer.errors import OutputError
 from style_transfer.evaluation import planner
 from style_transfer.evaluation.objective import Evaluation, Objective
+from style_transfer.networks import forward
 
 
 def test_numbers_that_are_not_finite_once_take_the_run_back_a_few_steps(
@@ -132,3 +137,46 @@ def test_a_device_that_breaks_exits_with_8_and_leaves_a_checkpoint_to_resume(
     err = capsys.readouterr().err.splitlines()[-1]
     assert "illegal memory access" in err and "checkpoint" in err and len(calls) == 5
     assert cli.main(command("--resume")) == 0
+
+
+@pytest.mark.parametrize("where", ["Network.__init__", "Average.value", "Transfer.get"])
+def test_a_device_that_breaks_outside_of_a_step_exits_with_8(
+    where: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While weights are loaded, or where the host waits for what the device has computed."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+    kind, _, method = where.partition(".")
+    monkeypatch.setattr({"Network": forward.Network, "Average": Average, "Transfer": Transfer}[kind], method, fail)
+    assert cli.main(command()) == 8
+    err = capsys.readouterr().err
+    assert "illegal memory access" in err.splitlines()[-1] and "Traceback" not in err
+
+
+PRIMITIVE = "could not create a primitive"
+"""oneDNN's message if it has no memory for a convolution's code or weights, among other reasons."""
+
+
+def test_memory_that_runs_out_in_onednn_leads_to_smaller_tiles(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate, calls = Objective.evaluate, []
+
+    def fail(times: int) -> Callable[..., Evaluation]:
+        def once(self: Objective, image: Tensor, *more: Any) -> Evaluation:
+            calls.append(more)
+            if len(calls) <= times:
+                raise RuntimeError(PRIMITIVE)
+            return evaluate(self, image, *more)
+
+        return once
+
+    monkeypatch.setattr(Objective, "evaluate", fail(2))
+    assert cli.main(command()) == 0
+    assert len(calls) == 9 and calls[0] != calls[1] != calls[2] == calls[3]
+    calls.clear()
+    monkeypatch.setattr(Objective, "evaluate", fail(1000))
+    assert cli.main(command("-o", "other.png")) == 5
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"small tiles ({PRIMITIVE}); take a smaller --end-scale")

@@ -1,4 +1,4 @@
-"""Gradients of terms that are scaled apart from their values."""
+"""Gradients of terms that are scaled apart from their values, and styles larger than accelerators can index."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import pytest
 import torch
 from support.settings import resolved
 from support.tiny import picture
+from torch import Tensor
 
+from style_transfer.evaluation import costs
 from style_transfer.evaluation.objective import Objective
+from style_transfer.networks import Segment
 from style_transfer.networks.forward import Network
 
 
@@ -28,3 +31,22 @@ def test_the_factor_of_the_styles_gradient_scales_it_normalized_or_not(
         gradients.append(image.grad)
     assert torch.allclose(gradients[1], 0.5 * gradients[0], rtol=1e-5, atol=0)
     assert gradients[0].abs().sum() > 0
+
+
+def test_a_style_too_large_to_index_is_cut_where_the_content_is_not(
+    make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, content, style = make_network(dtype=torch.float64), picture(1, 48, 40), picture(2, 400, 380)
+
+    def loss() -> float:
+        return float(Objective([network], content, [style], resolved(tile="off")).evaluate(picture(3, 48, 40)).loss)
+
+    expected, largest, run = loss(), [], network.run
+
+    def watched(segment: Segment, x: Tensor, visit: Callable[[str, Tensor], object]) -> Tensor:
+        return run(segment, x, lambda layer, features: largest.append(features.numel()) or visit(layer, features))
+
+    monkeypatch.setattr(network, "run", watched)
+    monkeypatch.setattr(costs, "MAX_ELEMENTS", 4 * 200**2)
+    assert loss() == pytest.approx(expected, rel=1e-10)
+    assert 4 * 100**2 < max(largest) <= 4 * 200**2

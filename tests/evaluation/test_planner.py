@@ -28,6 +28,26 @@ CPU = torch.device("cpu")
 LAYERS = {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2", "relu5_1"}
 
 
+def test_the_time_of_a_probe_includes_the_work_that_a_device_has_not_done_yet(
+    make_network: MakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An asynchronous device: a probe starts 100 s of work, which only synchronizing waits for."""
+    clock, pending, probe = [0.0], [0.0], costs._probe
+
+    def start(*about: object) -> tuple[torch.Tensor, int]:
+        pending[0] += 100
+        return probe(*about)  # type: ignore[arg-type]
+
+    def synchronize(devices: object) -> None:
+        clock[0], pending[0] = clock[0] + pending[0], 0
+
+    monkeypatch.setattr(costs, "_probe", start)
+    monkeypatch.setattr(costs.devices, "synchronize", synchronize)
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: clock[0])
+    cells = 2 * costs.PROBE_CELLS
+    assert costs.cost(make_network(), (("relu1_1",), False, 0)).seconds == pytest.approx(100 / cells**2)
+
+
 def test_state_is_at_most_100_bytes_a_pixel_for_vgg19() -> None:
     network = Network.__new__(Network)
     network.spec, network.features = VGG19, torch.float32

@@ -50,7 +50,7 @@ class _Module:
 
 backend_registration._setup_privateuseone_for_python_backend("sim", backend_module=_Module())
 torch.accelerator.empty_cache = lambda: None  # it keeps no memory of its own
-torch.accelerator.reset_peak_memory_stats = lambda device: None
+torch.accelerator.reset_peak_memory_stats = torch.accelerator.synchronize = lambda device: None
 torch.accelerator.get_memory_info = lambda device: (8 * 10**9, 16 * 10**9)
 torch.accelerator.memory_allocated = torch.accelerator.memory_reserved = lambda device: 0
 torch.accelerator.max_memory_allocated = lambda device: 0
