@@ -45,7 +45,8 @@ def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
     """Convert a PIL picture as `load` converts files: its ICC profile and EXIF orientation are applied.
 
     Modes I;16 and I have values up to 65535; mode F must be in [0, 1]. Raises `ImageError` for a mode that is not supported
-    (LAB), for NaN, for an object that is not a PIL picture, and for a picture whose file is damaged.
+    (LAB), for values beyond the range or NaN, for an object that is not a PIL picture, and for a picture that is closed or whose
+    file is damaged.
     """
     name = "PIL picture"
     if not isinstance(image, Image.Image):
@@ -55,9 +56,19 @@ def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
     try:
         with pillow_limits_off():
             raw = samples_of(image, name, alpha)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes files lazily
+        _check_range(raw, name)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow decodes files lazily, and raises many types for closed and damaged ones
         raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
     return develop(raw, name, keep_alpha=alpha)
+
+
+def _check_range(raw: Samples, name: str) -> None:
+    """Raise `ImageError` for samples outside of the range that has a meaning: a caller can divide, and nothing tells by what."""
+    low, high = float(raw.values.min()), float(raw.values.max())
+    if low < -1e-6 * raw.white or high > (1 + 1e-6) * raw.white:
+        raise ImageError(f"{name}: has values from {low:.4g} to {high:.4g}; bring them into [0, {raw.white:g}]")
 
 
 def to_pil(pixels: Array) -> Image.Image:

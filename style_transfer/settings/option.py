@@ -104,12 +104,12 @@ class Option:
         return values
 
     def _validate_one(self, name: str, value: Any) -> Any:
-        if self.or_word is not None and value == self.or_word:
+        if self.or_word is not None and isinstance(value, str) and value == self.or_word:
             return value
         if self.kind is not str:
             value = self._number(name, value)
-        elif isinstance(value, numbers.Integral) and not isinstance(value, bool):
-            value = str(int(value))  # end_scale=512
+        elif isinstance(value, numbers.Real) and not isinstance(value, bool) and value % 1 == 0:
+            value = str(int(value))  # type: ignore[call-overload]  # end_scale=512 or 512.0
         elif not isinstance(value, str):
             raise SettingsError(f"{name} must be text, not {value!r}")
         if self.words is not None and not self.open_words and value not in self.words:
