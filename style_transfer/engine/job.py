@@ -22,6 +22,8 @@ from .state import digest
 
 def check_picture(what: str, picture: Tensor) -> Tensor:
     """Return `picture`; raise `ImageError` unless it is (1, 3, H, W), not empty, float32 or float64, finite and in [0, 1]."""
+    if not isinstance(picture, Tensor):
+        raise ImageError(f"{what} must be a tensor (1, 3, height, width), not {type(picture).__name__}")
     shape = tuple(picture.shape)
     if len(shape) != 4 or shape[:2] != (1, 3) or 0 in shape:
         raise ImageError(f"{what} must be a tensor (1, 3, height, width), not {shape}")
