@@ -34,7 +34,7 @@ MODULE_LINES, CLASS_LINES, FUNCTION_LINES, TEST_MODULE_LINES = 450, 199, 59, 500
 
 LOCAL_IMPORTS = {
     "cli.main:main": "quick answers such as --version must not wait for torch",
-    "cli.main:_out_of_memory": "the same, and torch itself may have failed to load",
+    "cli.main:_translated": "the same, and torch itself may have failed to load",
     "cli.information:_print": "quick answers must not wait for torch or for shell completion",
     "observers.web.observer:__init__": "aiohttp takes a quarter of a second, and only --web needs it",
     "observers.animation.movie:_write_video": "PyAV is optional",
