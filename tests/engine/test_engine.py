@@ -248,7 +248,8 @@ def test_flat_pictures_stay_finite(level: float, style_loss: str, pooling: str, 
 
 @pytest.mark.parametrize(
     "bad", [torch.zeros(3, 8, 8), torch.zeros(1, 4, 8, 8), torch.zeros(1, 3, 0, 8), torch.full((1, 3, 8, 8), torch.nan),
-            torch.full((1, 3, 8, 8), 255.0), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), np.zeros((1, 3, 8, 8), np.float32), "c.png"]
+            torch.full((1, 3, 8, 8), 255.0), torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+            np.zeros((1, 3, 8, 8), np.float32), "c.png"]
 )  # fmt: skip
 def test_tensors_that_are_not_pictures_are_refused_before_the_first_step(bad: Tensor, make_network: MakeNetwork) -> None:
     good = picture(1, 40, 40, torch.float32)
