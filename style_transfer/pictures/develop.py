@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -47,16 +48,18 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
         if raw.premultiplied:
             opacity = upright(samples[..., count:], raw.orientation, [])
     samples = upright(samples[..., :count], raw.orientation, notes)
-    if raw.icc is None and not raw.signal and raw.space == "rgb":
-        raw.icc = raw.exif_icc or None
-        if raw.exif_icc == b"":
-            notes.append("EXIF says that its colours are not sRGB, and it has no colour profile: used as stored")
+    if raw.icc is None and raw.exif_icc is not None and not raw.signal and raw.space != "cmyk":
+        if raw.exif_icc:
+            raw.icc, raw.signal = raw.exif_icc, f"{profile_name(raw.exif_icc)} by EXIF"
+        else:
+            notes.append("its EXIF says that colours are not sRGB, but not what they are: used as stored")
     profile = usable_profile(raw.icc, raw.space, notes)
     if raw.space == "cmyk" and profile is None and raw.icc is None:
         notes.append("CMYK without a colour profile: converted by a plain formula, colours are approximate")
     if samples.dtype.kind == "f":
         _check_scale(samples, raw.white, name)
     pixels = np.empty((*samples.shape[:2], 3), np.float32)
+    convert = raw.convert or functools.partial(to_srgb, space=raw.space, profile=profile)
     precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
     low, high = 0.0, 1.0
     for rows in row_blocks(pixels.shape):
@@ -65,7 +68,7 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
             block = _unmultiplied(block, np.divide(opacity[rows], raw.white, dtype=precision))
         low, high = min(low, float(block.min())), max(high, float(block.max()))
         _check_finite(block, name)
-        pixels[rows] = np.clip(to_srgb(block, raw.space, profile), 0, 1)
+        pixels[rows] = np.clip(convert(block), 0, 1)
         if proof is not None:
             pixels[rows] = np.clip(soft_proof(pixels[rows], proof), 0, 1)
     if low < -1e-6 or high > 1 + 1e-6:

@@ -68,9 +68,25 @@ def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, st
     return result / np.float32(100) if outside == "cmyk" else result
 
 
+@functools.lru_cache(maxsize=4)
 def is_srgb(icc: bytes) -> bool:
-    """Return whether a profile is the one of written files, or LittleCMS's, of any date."""
-    return any(icc[:24] == srgb[:24] and icc[36:] == srgb[36:] for srgb in (written_profile(), srgb_profile()))
+    """Return whether a profile for RGB leaves all colours as they are, to half a level of 8 bits, as profiles of sRGB do."""
+    if not _is_profile(icc) or icc[16:20] != b"RGB ":
+        return False
+    axis = np.linspace(0, 1, 18, dtype=np.float32)
+    colours = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(18, -1, 3)
+    grays = np.repeat(np.linspace(0, 1, 18 * 18, dtype=np.float32), 3).reshape(18, -1, 3)  # with most of the darks
+    values = np.concatenate([colours, grays], axis=1)
+    try:
+        result = transform(values, icc, srgb_profile(), ("rgb", "rgb"), BLACK_POINT)
+    except RuntimeError:  # as in `_works`
+        return False
+    return bool(np.abs(np.clip(result, 0, 1) - values).max() <= 0.5 / 255)
+
+
+def _is_profile(icc: bytes) -> bool:
+    """Return whether data have the size and the signature of an ICC profile."""
+    return MIN_ICC_BYTES <= len(icc) <= MAX_ICC_BYTES and icc[36:40] == b"acsp"
 
 
 def profile_name(icc: bytes) -> str:
@@ -91,7 +107,7 @@ def usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[byt
         return None
     owner, srgb = SPACES.get(bytes(icc[16:20])), srgb_profile()
     problem = "its embedded colour profile is broken"
-    if MIN_ICC_BYTES <= len(icc) <= MAX_ICC_BYTES and icc[36:40] == b"acsp":
+    if _is_profile(icc):
         if owner is None or (owner != space and (owner, space) != ("rgb", "gray")):
             kind = shown(icc[16:20].decode("latin-1")).strip()
             problem = f"its embedded colour profile is for {kind}, not for {space.upper()}"

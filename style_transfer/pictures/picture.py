@@ -5,9 +5,9 @@ Inside the program a picture is float32 sRGB in [0, 1], shape (height, width, 3)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +69,9 @@ class Samples:
     `values`: (height, width, channels), any numeric type; the first 1 (gray), 3 (rgb) or 4 (cmyk) channels are colour, and the
     next one, if any, is alpha. CMYK samples are amounts of ink. `white`: the sample value that means 1.0. `space`: a key of
     `CHANNELS`. `orientation`: the EXIF orientation, None if absent, or "damaged". `premultiplied`: whether colours are stored
-    multiplied by alpha. `signal`: the name of what the decoder converted colours by instead of a profile, such as "CIELAB", or
-    "". `exif_icc`: a profile of the colour space that EXIF names, which counts if there is no other; empty if EXIF says that
+    multiplied by alpha. `signal`: the name of what colours are converted by instead of the file's profile, such as "CIELAB" or
+    "BT.2020 PQ", or "". `convert`: the conversion of colours in [0, 1] to sRGB, for blocks of rows, where a profile cannot do it.
+    `exif_icc`: a profile of the colour space that EXIF names, which counts if there is no other; empty if EXIF says that
     colours are not sRGB, but not what they are. `bits`: what the samples in the file are, such as "8 bits", if `values` do not
     show it. `format`: the kind of file.
     """
@@ -83,9 +84,15 @@ class Samples:
     notes: list[str] = field(default_factory=list)
     premultiplied: bool = False
     signal: str = ""
+    convert: Callable[[Pixels], Pixels] | None = None
     exif_icc: bytes | None = None
     bits: str = ""
     format: str = "PIL picture"
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return samples without values, for a decoder that reads the description of a picture first."""
+        return cls(np.empty((0, 0, 0)), 0.0, "rgb")
 
     def stored_bits(self) -> str:
         """Return what the samples in the file are, such as "8 bits" or "32-bit floating point"."""

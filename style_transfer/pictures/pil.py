@@ -8,16 +8,16 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image
 
 from ..errors import ImageError, OutputError
 from ..files import reason, shown
+from . import signals
 from .develop import develop
 from .picture import Array, Picture, Samples, check_pixels, quantize, row_blocks
-from .signals import ADOBE_RGB, profile
 
 DESCRIPTION: Final = 0x010E
 ORIENTATION: Final = 0x0112
@@ -56,6 +56,7 @@ def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
     try:
         with pillow_limits_off():
             raw = samples_of(image, name, alpha)
+        _apply_numbers(raw, image.info)
         _check_range(raw, name)
     except (ImageError, MemoryError):
         raise
@@ -71,6 +72,20 @@ def _check_range(raw: Samples, name: str) -> None:
         raise ImageError(f"{name}: has values from {low:.4g} to {high:.4g}; bring them into [0, {raw.white:g}]")
 
 
+def _apply_numbers(raw: Samples, info: Mapping[str | tuple[int, int], Any]) -> None:
+    """Let samples have the colours of the gamma and the chromaticities that Pillow found in a PNG."""
+    points, gamma = info.get("chromaticity"), info.get("gamma")
+    if raw.icc is not None or "srgb" in info or not (points or gamma):
+        return
+    try:
+        white, *others = zip(points[::2], points[1::2], strict=True) if points else (None,)
+        signal = signals.from_numbers((*others, white) if white else None, 1 / gamma if gamma else None)
+    except (TypeError, ValueError):
+        raw.notes.append("its primaries or its gamma cannot be right: ignored, sRGB assumed")
+    else:
+        signals.apply(raw, signal)
+
+
 def to_pil(pixels: Array) -> Image.Image:
     """Return (height, width, 3 or 4) pixels in [0, 1] as an 8-bit RGB or RGBA PIL picture, rounded and clipped.
 
@@ -84,15 +99,11 @@ def to_pil(pixels: Array) -> Image.Image:
 
 
 def samples_of(image: Image.Image, name: str, alpha: bool = False) -> Samples:
-    """Return the samples, profile and orientation of a PIL picture; with `alpha` a transparent colour becomes an alpha channel.
+    """Return the samples of a PIL picture, with what `description_of` returns; with `alpha` a transparent colour becomes alpha.
 
     Raises `ImageError` for a mode that is not supported.
     """
-    notes = []
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its preview
-        notes.append(f"animated {image.format or 'picture'}: only the first frame is used")
-    icc = image.info.get("icc_profile")
-    orientation = exif_orientation(image.getexif)
+    raw = description_of(image)
     mode = image.mode
     if mode in ("P", "PA", "HSV", "YCbCr"):
         transparent = mode == "PA" or "transparency" in image.info
@@ -102,19 +113,29 @@ def samples_of(image: Image.Image, name: str, alpha: bool = False) -> Samples:
     elif mode in ("L", "RGB") and "transparency" in image.info and alpha:
         image = image.convert("RGBA")
     elif mode in ("L", "RGB") and "transparency" in image.info:
-        notes.append("transparent colour ignored; colours are used as stored")
+        raw.notes.append("transparent colour ignored; colours are used as stored")
     elif mode == "RGBX":
         image = image.convert("RGB")
     if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
-        space = "gray"
+        raw.space = "gray"
     elif image.mode in ("RGB", "RGBA", "CMYK"):
-        space = "cmyk" if image.mode == "CMYK" else "rgb"
+        raw.space = "cmyk" if image.mode == "CMYK" else "rgb"
     else:
         raise ImageError(f"{name}: PIL mode {image.mode} is not supported; convert it to RGB")
-    values = np.asarray(image)
-    white = {"1": 1.0, "F": 1.0}.get(image.mode, 65535.0 if image.mode.startswith("I") else 255.0)
-    exif_icc = exif_profile(image.getexif)
-    return Samples(values.reshape(image.height, image.width, -1), white, space, icc, orientation, notes, exif_icc=exif_icc)
+    raw.values = np.asarray(image).reshape(image.height, image.width, -1)
+    raw.white = {"1": 1.0, "F": 1.0}.get(image.mode, 65535.0 if image.mode.startswith("I") else 255.0)
+    return raw
+
+
+def description_of(image: Image.Image) -> Samples:
+    """Return what a PIL picture says of its samples, without them: profile, orientation, colour space of EXIF, animation."""
+    raw = Samples.empty()
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with its preview
+        raw.notes.append(f"animated {image.format or 'picture'}: only the first frame is used")
+    raw.icc = image.info.get("icc_profile")
+    raw.orientation = exif_orientation(image.getexif)
+    raw.exif_icc = exif_profile(image.getexif)
+    return raw
 
 
 def exif_orientation(load: Callable[[], Image.Exif]) -> object:
@@ -126,9 +147,10 @@ def exif_orientation(load: Callable[[], Image.Exif]) -> object:
 
 
 def exif_profile(load: Callable[[], Image.Exif]) -> bytes | None:
-    """Return a profile of the colour space that an EXIF block names, None for sRGB, empty if it is another, unknown one.
+    """Return a profile of the colour space that the EXIF block of `load` names, None for sRGB, empty if it is an unknown one.
 
-    Cameras mark Adobe RGB by the interoperability index R03 (DCF 2.0), with ColorSpace 65535, or by ColorSpace 2.
+    Cameras mark Adobe RGB by the interoperability index R03 (DCF 2.0) and ColorSpace 65535, which means uncalibrated, or by
+    ColorSpace 2.
     """
     try:
         block = load()
@@ -136,10 +158,11 @@ def exif_profile(load: Callable[[], Image.Exif]) -> bytes | None:
     except Exception:  # as in `exif_orientation`
         return None
     if isinstance(index, bytes):
-        index = index.rstrip(b"\0").decode("latin-1")
-    if (space == UNCALIBRATED and index == "R03") or space == ADOBE_RGB_SPACE:
-        return profile(ADOBE_RGB)
-    return b"" if space == UNCALIBRATED and index != "R98" else None
+        index = index.decode("latin-1")
+    index = index.rstrip("\0 ") if isinstance(index, str) else None
+    if space == ADOBE_RGB_SPACE or (index == "R03" and space in (UNCALIBRATED, None)):
+        return signals.profile(signals.ADOBE_RGB)
+    return b"" if space == UNCALIBRATED else None
 
 
 def xmp_orientation(data: bytes) -> int | None:

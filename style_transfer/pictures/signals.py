@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from .picture import Array, Pixels, Samples, row_blocks
+from .picture import Array, Pixels, Samples
 
 Point = tuple[float, float]
 """CIE 1931 chromaticity x, y."""
@@ -27,7 +27,12 @@ BRADFORD: Final = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367]
 """XYZ to cone responses, by which profiles adapt colours to D50 (ICC.1:2022, annex E)."""
 WHITE_LEVEL: Final = 203.0
 """cd/m2 of the white of graphics in PQ and HLG (ITU-R BT.2408)."""
+HLG_PEAK: Final = 1000.0
+"""cd/m2 of the display for which HLG's system gamma is 1.2."""
+SRGB_NAME: Final = "sRGB IEC61966-2.1"
+"""The name of sRGB's profile by which programs know it."""
 CURVE_POINTS: Final = 1024
+TABLE_SIZE: Final = 65536
 PQ, HLG, SRGB_CURVE, LINEAR = "PQ", "HLG", "sRGB", 1.0
 
 
@@ -51,17 +56,23 @@ PRIMARIES: Final = {
     5: Primaries("BT.601 625", (0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
     6: Primaries("BT.601 525", (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
     7: Primaries("SMPTE 240M", (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    8: Primaries("film", (0.681, 0.319), (0.243, 0.692), (0.145, 0.049), (0.310, 0.316)),
     9: BT2020,
+    10: Primaries("CIE XYZ", (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (1 / 3, 1 / 3)),
     11: Primaries("DCI-P3", (0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),
     12: Primaries("Display P3", (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     22: Primaries("EBU 3213", (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
 """Primaries by their code in H.273."""
 TRANSFERS: Final[dict[int, float | str]] = {
-    1: SRGB_CURVE, 4: 2.2, 5: 2.8, 6: SRGB_CURVE, 8: LINEAR, 13: SRGB_CURVE, 14: SRGB_CURVE, 15: SRGB_CURVE, 16: PQ, 18: HLG
+    4: 2.2, 5: 2.8, 8: LINEAR, 16: PQ, 18: HLG, **dict.fromkeys((1, 6, 7, 11, 12, 13, 14, 15), SRGB_CURVE)
 }  # fmt: skip
-"""Transfer functions by their code in H.273: an exponent, or a name. The curves of television cameras (1, 6, 14, 15) count as
-sRGB's, as in browsers: pictures with these codes were made to be looked at on a computer's screen."""
+"""Transfer functions by their code in H.273: an exponent, or a name. The curves of television cameras (all but 13 of the last
+ones) count as sRGB's, as in browsers: pictures with these codes were made to be looked at on a computer's screen."""
+MAX_EXPONENT: Final = 10
+SAME_CHROMATICITY: Final = 0.0006
+"""The difference up to which chromaticities in files, which are rounded in several ways, are those of a standard."""
+SAME_EXPONENT: Final = 0.005
 
 
 @dataclass(frozen=True)
@@ -95,34 +106,45 @@ def from_codes(primaries: int, transfer: int) -> Signal | None:
     return Signal(PRIMARIES[primaries], TRANSFERS[transfer])
 
 
-def chromaticities(red: Point, green: Point, blue: Point, white: Point) -> Primaries:
-    """Return primaries from chromaticities in a file: one of `PRIMARIES` if it is as close as their five digits tell."""
+def from_numbers(points: Sequence[Point] | None, exponent: float | None) -> Signal:
+    """Return the signal of the chromaticities of red, green, blue and white and the exponent of a file; None for what is absent.
+
+    What is absent counts as sRGB's, and so does the exponent 2.2 with the primaries of sRGB: programs write both for sRGB where
+    a format has no better way. Raises ValueError for numbers that cannot be right.
+    """
+    primaries = SRGB if points is None else _named(points)
+    if not _valid(primaries) or not (exponent is None or 1 / MAX_EXPONENT <= exponent <= MAX_EXPONENT):
+        raise ValueError("primaries or exponent out of range")
+    if exponent is None or (primaries == SRGB and abs(exponent - 2.2) <= SAME_EXPONENT):
+        return Signal(primaries)
+    return Signal(primaries, exponent)
+
+
+def _named(points: Sequence[Point]) -> Primaries:
+    """Return primaries from chromaticities: those of a standard if they are the same."""
     for known in (*PRIMARIES.values(), ADOBE):
-        pairs = zip((red, green, blue, white), (known.red, known.green, known.blue, known.white), strict=True)
-        if all(abs(a - b) <= 0.0006 for first, second in pairs for a, b in zip(first, second, strict=True)):
+        others = known.red, known.green, known.blue, known.white
+        if np.abs(np.subtract(points, others)).max() <= SAME_CHROMATICITY:
             return known
-    return Primaries("stated primaries", red, green, blue, white)
+    return Primaries("stated primaries", *points)
 
 
-def valid(primaries: Primaries) -> bool:
-    """Return whether primaries are four colours that mix to white with positive amounts of all three."""
-    points = primaries.red, primaries.green, primaries.blue, primaries.white
-    if any(y <= 0 for _, y in points):
-        return False
-    columns = np.stack([_xyz(point) for point in points[:3]], 1)
-    if abs(np.linalg.det(columns)) < 1e-6:
+def _valid(primaries: Primaries) -> bool:
+    """Return whether primaries are three colours that mix to white with positive amounts of each."""
+    columns = np.stack([_xyz(point) for point in (primaries.red, primaries.green, primaries.blue)], 1)
+    if primaries.white[1] <= 0 or abs(np.linalg.det(columns)) < 1e-6:
         return False
     return bool((np.linalg.solve(columns, _xyz(primaries.white)) > 0).all())
 
 
 def apply(raw: Samples, signal: Signal) -> None:
-    """Let samples have the colours of a signal instead of their profile; samples of high range are converted to sRGB."""
-    raw.icc, raw.signal = None, signal.name
+    """Let samples have the colours of a signal, in place of their profile and of what EXIF says."""
+    raw.icc, raw.exif_icc, raw.signal = None, None, signal.name
     if signal.high_range:
         level = f"{WHITE_LEVEL:.0f} cd/m2 as white"
         raw.signal += f", {level}"
         raw.notes.append(f"{signal.name} is of high dynamic range: mapped to {level}, brighter light is clipped")
-        _reduce_range(raw, signal)
+        raw.convert = functools.partial(to_standard_range, signal=signal)
     elif signal != Signal(SRGB):
         raw.icc = profile(signal)
 
@@ -131,19 +153,20 @@ def apply(raw: Samples, signal: Signal) -> None:
 
 
 def _xyz(point: Point) -> Array:
-    return np.array([point[0] / point[1], 1.0, (1 - point[0] - point[1]) / point[1]])
+    """Return x, y and z of a chromaticity."""
+    return np.array([point[0], point[1], 1 - point[0] - point[1]])
 
 
 def to_xyz(primaries: Primaries) -> Array:
     """Return the matrix (3, 3) from linear RGB to XYZ of the primaries' own white (Lindbloom, "RGB/XYZ matrices")."""
     columns = np.stack([_xyz(point) for point in (primaries.red, primaries.green, primaries.blue)], 1)
-    matrix: Array = columns * np.linalg.solve(columns, _xyz(primaries.white))
+    matrix: Array = columns * np.linalg.solve(columns, _xyz(primaries.white) / primaries.white[1])
     return matrix
 
 
 def to_d50(primaries: Primaries) -> Array:
     """Return the matrix (3, 3) from linear RGB to XYZ with white D50, adapted by the Bradford transform."""
-    cones = BRADFORD @ np.array(D50) / (BRADFORD @ _xyz(primaries.white))
+    cones = BRADFORD @ np.array(D50) / (BRADFORD @ to_xyz(primaries).sum(axis=1))
     matrix: Array = np.linalg.solve(BRADFORD, cones[:, None] * BRADFORD) @ to_xyz(primaries)
     return matrix
 
@@ -175,7 +198,7 @@ def _curve(transfer: float | str) -> bytes:
 @functools.cache
 def profile(signal: Signal) -> bytes:
     """Return an ICC profile of version 2 (ICC.1:2001-04) with the primaries and the curve of a signal, which is not PQ or HLG."""
-    text = signal.name.encode("ascii") + b"\0"
+    text = (SRGB_NAME if signal == Signal(SRGB) else signal.name).encode("ascii") + b"\0"
     described = struct.pack(">4sII", b"desc", 0, len(text)) + text + bytes(78)
     matrix = to_d50(signal.primaries)
     tags = {b"desc": described, b"cprt": b"text" + bytes(4) + b"CC0\0", b"wtpt": b"XYZ " + bytes(4) + _fixed(D50)}
@@ -204,27 +227,30 @@ def pq_light(values: Array) -> Array:
     return light
 
 
-def hlg_light(values: Array, weights: Array) -> Array:
-    """Return the luminances of HLG values (..., 3) in cd/m2, on a display of 1000 cd/m2 (ITU-R BT.2100).
-
-    `weights` (3,) make the luminance of linear RGB.
-    """
+def hlg_scene(values: Array) -> Array:
+    """Return the light of the scene in [0, 1] of HLG values in [0, 1] (ITU-R BT.2100, table 5)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
-    light: Array = 1000 * (scene @ weights)[..., None] ** 0.2 * scene
-    return light
+    return np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
 
 
-def _reduce_range(raw: Samples, signal: Signal) -> None:
-    """Replace the colours of samples of high dynamic range by sRGB in [0, 1], by blocks of rows; alpha stays."""
-    colours = 1 if raw.space == "gray" else 3
-    source, raw.bits = raw.values, raw.stored_bits()
-    result: Pixels = np.empty((*source.shape[:2], 3 + source.shape[2] - colours), np.float32)
+@functools.cache
+def _table(transfer: str) -> Pixels:
+    """Return the light of all values of 16 bits, PQ's in units of WHITE_LEVEL."""
+    values = np.arange(TABLE_SIZE) / (TABLE_SIZE - 1)
+    return (pq_light(values) / WHITE_LEVEL if transfer == PQ else hlg_scene(values)).astype(np.float32)
+
+
+def to_standard_range(block: Pixels, signal: Signal) -> Pixels:
+    """Return values (rows, width, 1 or 3) of PQ or HLG as sRGB (rows, width, 3) in [0, 1], with WHITE_LEVEL as white.
+
+    HLG is first shown on a display of HLG_PEAK, with the system gamma 1.2 (ITU-R BT.2100, table 5).
+    """
+    places = np.rint(np.clip(block, 0, 1) * np.float32(TABLE_SIZE - 1)).astype(np.intp)
+    light = np.broadcast_to(_table(str(signal.transfer))[places], (*block.shape[:2], 3))
     matrix = to_xyz(signal.primaries)
-    to_srgb = np.linalg.solve(to_xyz(SRGB), matrix)
-    for rows in row_blocks(source.shape):
-        values = np.broadcast_to(source[rows][..., :colours] / raw.white, (*source[rows].shape[:2], 3))
-        light = pq_light(values) if signal.transfer == PQ else hlg_light(values, matrix[1])
-        result[rows, :, :3] = _coded_srgb(np.clip(light / WHITE_LEVEL @ to_srgb.T, 0, 1))
-        result[rows, :, 3:] = source[rows][..., colours:] / raw.white
-    raw.values, raw.white, raw.space = result, 1.0, "rgb"
+    if signal.transfer == HLG:
+        luminance = light @ matrix[1].astype(np.float32)
+        light = light * (np.float32(HLG_PEAK / WHITE_LEVEL) * luminance ** np.float32(0.2))[..., None]
+    linear = light @ np.linalg.solve(to_xyz(SRGB), matrix).T.astype(np.float32)
+    coded: Pixels = _coded_srgb(np.clip(linear, 0, 1))
+    return coded

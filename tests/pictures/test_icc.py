@@ -231,3 +231,30 @@ def test_bad_proof_profile(content: bytes | None, tmp_path: Path) -> None:
     path = put(tmp_path / "a.png", png(noise(2, 2)))
     with pytest.raises(SettingsError, match="--proof"):
         pictures.load(path, proof=proof)
+
+
+def srgb_table(points: int) -> bytes:
+    values = np.linspace(0, 1, points)
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return b"curv" + bytes(4) + struct.pack(">I", points) + np.rint(linear * 65535).astype(">u2").tobytes()
+
+
+COLORANTS_OF_1998 = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+"""Published colorants of the first sRGB profile, in its rounding."""
+
+
+@pytest.mark.parametrize(("matrix", "points"), [(COLORANTS_OF_1998, 1024), (SRGB_TO_D50, 256), (SRGB_TO_D50, 4096)])
+def test_profiles_of_srgb_change_nothing(matrix: Array, points: int, tmp_path: Path) -> None:
+    profile = rgb_profile(matrix, srgb_table(points))
+    samples = noise(9, 9)
+    picture = pictures.load(put(tmp_path / "a.png", png(samples, iccp(profile))))
+    np.testing.assert_array_equal(picture.pixels, samples / np.float32(65535))
+    assert picture.notes == () and picture.reading is not None and picture.reading.colour == "profile test"
+
+
+@pytest.mark.parametrize(("matrix", "gamma"), [(SRGB_TO_D50, 2.2), (P3_TO_D50, 2.2)])
+def test_profiles_near_srgb_are_converted(matrix: Array, gamma: float, tmp_path: Path) -> None:
+    samples = noise(9, 9)
+    picture = pictures.load(put(tmp_path / "a.png", png(samples, iccp(rgb_profile(matrix, gamma)))))
+    close(picture.pixels, rgb_expected(samples / 65535, matrix, gamma), 1e-3)
+    assert np.abs(picture.pixels - samples / 65535).max() > 5e-3

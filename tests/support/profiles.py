@@ -110,9 +110,11 @@ def gamma_tag(gamma: float) -> bytes:
     return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
 
 
-def rgb_profile(matrix: Array, gamma: float) -> bytes:
+def rgb_profile(matrix: Array, gamma: float | bytes) -> bytes:
+    """A matrix profile with one exponent, or one curve tag, for all channels."""
+    curve = gamma if isinstance(gamma, bytes) else gamma_tag(gamma)
     columns = {name: b"XYZ " + bytes(4) + s15(matrix[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
-    return icc(b"RGB ", {**columns, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma_tag(gamma))})
+    return icc(b"RGB ", {**columns, **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)})
 
 
 def rgb_expected(values: Array, matrix: Array, gamma: float) -> Array:

@@ -8,6 +8,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ...registry import INPUT_FORMATS
+from .. import signals
 from ..icc import MAX_ICC_BYTES
 from ..picture import Array, Samples
 from .loading import InputFormat, Scope, check_size
@@ -15,19 +16,30 @@ from .pillow import decode_pillow
 
 BIT_FIELDS: Final = (3, 6)
 """Compressions that put masks of the channels into the header, without and with one for alpha."""
+CALIBRATED: Final = bytes(4)
+"""The colour space type LCS_CALIBRATED_RGB."""
+V4_HEADER: Final = 108
+V5_HEADER: Final = 124
 OS2_HEADER: Final = 64
 """The bytes of the header of OS/2, where the same numbers mean other compressions."""
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     """Decode a BMP of 1 to 10 bits per channel."""
-    head = stream.read(70).ljust(70, b"\0")
-    start, size, width, height, _planes, bits, compression = struct.unpack_from("<IIiiHHI", head, 10)
+    head = stream.read(14 + V5_HEADER).ljust(14 + V5_HEADER, b"\0")
+    size, _width, _height, _planes, bits, compression = struct.unpack_from("<IiiHHI", head, 14)
     stream.seek(0)
     if bits not in (16, 32) or compression not in BIT_FIELDS or size < 40 or size == OS2_HEADER:
         raw = decode_pillow("BMP", stream, name, max_pixels)
-        raw.icc = _profile(stream, size)
-        return raw
+    else:
+        raw = _decode_fields(stream, head, name, max_pixels)
+    if size >= V4_HEADER:
+        _apply_colours(raw, stream, head[14 : 14 + size].ljust(V5_HEADER, b"\0"))
+    return raw
+
+
+def _decode_fields(stream: BinaryIO, head: bytes, name: str, max_pixels: int) -> Samples:
+    start, size, width, height, _planes, bits, compression = struct.unpack_from("<IIiiHHI", head, 10)
     check_size(width, abs(height), name, max_pixels)
     masks = [mask for mask in struct.unpack_from("<4I", head, 54)[: 4 if compression == 6 or size >= 56 else 3] if mask]
     row = (width * bits + 31) // 32 * 4
@@ -35,21 +47,31 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     data = stream.read(row * abs(height))
     pixels = np.frombuffer(data, np.uint8).reshape(abs(height), row).view(f"<u{bits // 8}")[:, :width]
     values, white = _channels(pixels if height < 0 else pixels[::-1], masks)
-    return Samples(
-        values, white, "rgb", _profile(stream, size), bits=f"{', '.join(str(mask.bit_count()) for mask in masks)} bits"
-    )
+    return Samples(values, white, "rgb", bits=f"{', '.join(str(mask.bit_count()) for mask in masks)} bits")
 
 
-def _profile(stream: BinaryIO, size: int) -> bytes | None:
-    """Return the profile that a header of version 5, of `size` bytes, says to be in the file; empty if it is not all there."""
-    stream.seek(14)
-    head = stream.read(124)
-    if size < 124 or len(head) < 124 or head[56:60] != b"DEBM":  # PROFILE_EMBEDDED, "MBED", as an integer
-        return None
-    offset, length = struct.unpack_from("<II", head, 112)
-    stream.seek(14 + offset)
-    found = stream.read(length) if length <= MAX_ICC_BYTES else b""
-    return found if len(found) == length else b""
+def _apply_colours(raw: Samples, stream: BinaryIO, header: bytes) -> None:
+    """Let samples have the colours that a header of version 4 or 5 describes: by a profile, or by primaries and gamma.
+
+    White is D65, since these headers do not state it. Gammas are exponents or, as ImageMagick writes them, their reciprocals.
+    """
+    kind, *numbers = struct.unpack_from("<4s9i3I", header, 56)
+    if kind == b"DEBM":  # PROFILE_EMBEDDED, "MBED", as an integer
+        offset, length = struct.unpack_from("<II", header, 112)
+        stream.seek(14 + offset)
+        profile = stream.read(length) if length <= MAX_ICC_BYTES else b""
+        raw.icc = profile if len(profile) == length else b""
+    elif kind == b"KNIL":  # PROFILE_LINKED
+        raw.notes.append("its colour profile is in another file: ignored, sRGB assumed")
+    elif kind == CALIBRATED and any(numbers[:9]):
+        points = [(x / 2**30, y / 2**30) for x, y in zip(numbers[:9:3], numbers[1:9:3], strict=True)]
+        gamma = sum(numbers[9:]) / 3 / 2**16
+        try:
+            signal = signals.from_numbers([*points, signals.D65], (max(gamma, 1 / gamma) if gamma else None))
+        except ValueError:
+            raw.notes.append("its primaries or its gamma cannot be right: ignored, sRGB assumed")
+        else:
+            signals.apply(raw, signal)
 
 
 def _channels(pixels: Array, masks: list[int]) -> tuple[Array, float]:
@@ -65,7 +87,7 @@ def _channels(pixels: Array, masks: list[int]) -> tuple[Array, float]:
 
 SCOPE: Final = Scope(
     samples="RGB or palette of 1 to 8 bits per channel, and bit fields of any width",
-    colour="ICC profile in a header of version 5",
+    colour="ICC profile in a header of version 5, or primaries and gamma in one of version 4 or 5",
     alpha="straight",
 )
 

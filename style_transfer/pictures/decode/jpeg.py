@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import ImageError
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
-from ..pil import exif_orientation, parse_exif, samples_of
+from ..pil import exif_orientation, exif_profile, parse_exif, samples_of
 from .loading import InputFormat, Scope, check_size
 from .pillow import exif_metadata, open_pillow
 
@@ -122,14 +122,16 @@ def _decode_deep(data: bytes, header: _Header, name: str, max_pixels: int) -> Sa
     white = 2**header.precision - 1
     if values.shape[2] == 4 and header.adobe:
         values = white - values
-    exif = header.exif
-    orientation = None if exif is None else exif_orientation(lambda: parse_exif(exif))
-    return Samples(values, float(white), {1: "gray", 4: "cmyk"}.get(values.shape[2], "rgb"), orientation=orientation)
+    raw = Samples(values, float(white), {1: "gray", 4: "cmyk"}.get(values.shape[2], "rgb"))
+    if header.exif is not None:
+        load = functools.partial(parse_exif, header.exif)
+        raw.orientation, raw.exif_icc = exif_orientation(load), exif_profile(load)
+    return raw
 
 
 SCOPE: Final = Scope(
     samples="gray, RGB or CMYK of 8 or 12 bits, lossless of 2 to 16 bits",
-    colour="ICC profile, also in several parts, in any order, before or behind the frame header",
+    colour="ICC profile, also in several parts, in any order, before or behind the frame header; else Adobe RGB if EXIF says so",
     orientation="EXIF, else XMP",
     more=(
         "CMYK is inverted if Adobe's marker is present, as Adobe stores it.",

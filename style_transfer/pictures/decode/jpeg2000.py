@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 import imagecodecs
@@ -13,6 +12,7 @@ import numpy as np
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
 from ..pil import samples_of
+from .boxes import boxes, child
 from .loading import InputFormat, Scope
 from .pillow import open_pillow
 
@@ -25,11 +25,11 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     # Pillow allocates as many bytes as a box claims to have; read from memory, a box ends with the data.
     with open_pillow("JPEG2000", io.BytesIO(data), name, max_pixels) as image:
         raw = samples_of(image, name)
-    header = next((box for kind, box in _boxes(data) if kind == b"jp2h"), b"")
-    colours = [box for kind, box in _boxes(header) if kind == b"colr"]
+    header = child(data, b"jp2h")
+    colours = [bytes(box) for kind, box in boxes(header) if kind == b"colr"]
     # A method, 2 or 3 for a profile, a precedence and an approximation, one byte each (ISO 15444-1, I.5.3.3).
     icc = next((box[3:] for box in colours if box[:1] in (b"\2", b"\3")), None)
-    definitions = next((box for kind, box in _boxes(header) if kind == b"cdef"), b"")
+    definitions = child(header, b"cdef")
     # A count, then a number, a type and a use of each channel, two bytes each; type 2 is alpha that colours are multiplied by.
     premultiplied = b"\0\2" in (definitions[at : at + 2] for at in range(4, len(definitions), 6))
     raw = dataclasses.replace(raw, icc=raw.icc or icc, premultiplied=premultiplied)
@@ -39,20 +39,6 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     values, white = deep
     space = "gray" if values.shape[2] <= 2 else "cmyk" if raw.space == "cmyk" else "rgb"
     return dataclasses.replace(raw, values=values, white=white, space=space)
-
-
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the types and contents of the boxes in a JP2 file or in a box, up to the first one that is truncated."""
-    at = 0
-    while at + 8 <= len(data):
-        length, head = int.from_bytes(data[at : at + 4], "big"), 8
-        if length == 1:
-            length, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        end = at + length if length else len(data)
-        if end < at + head or end > len(data):
-            return
-        yield data[at + 4 : at + 8], data[at + head : end]
-        at = end
 
 
 def _decode_deep(data: bytes, *, as_stored: bool) -> tuple[Array, float] | None:

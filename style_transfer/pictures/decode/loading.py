@@ -89,8 +89,8 @@ def load(
     """Read a picture file as float32 sRGB.
 
     Reads PNG, JPEG, TIFF, WebP, BMP, GIF, PPM/PGM/PBM, TGA, JPEG 2000 and AVIF, recognised by content and not by name (TGA,
-    which has no signature, by name). Files are decoded at their own depth, except AVIF, which is decoded at 8 bits with a note.
-    Of several frames or pages the first is read. Embedded ICC profiles are applied; colours outside sRGB are clipped. Alpha is
+    which has no signature, by name). Files are decoded at their own depth. Of several frames or pages the first is read.
+    Embedded ICC profiles are applied, else what the file states in codes or numbers; colours outside sRGB are clipped. Alpha is
     ignored, and colours are used as stored, unless `alpha` requests it: then the picture has it, and colours that are stored
     multiplied by alpha are divided by it.
 

@@ -6,7 +6,7 @@ import functools
 import io
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import BinaryIO, Final
 
 import imagecodecs
@@ -14,12 +14,14 @@ import numpy as np
 
 from ...registry import INPUT_FORMATS
 from .. import signals
-from ..picture import Samples
-from ..pil import exif_orientation, parse_exif, xmp_orientation
+from ..picture import CHANNELS, Samples
+from ..pil import exif_orientation, exif_profile, parse_exif, xmp_orientation
 from .loading import InputFormat, Scope, check_size
 from .png_chunks import SIGNATURE, chunks, hide_others, icc_of, raw_profile, text_of
 
 COLOUR_CHUNKS: Final = frozenset([b"cICP", b"sRGB", b"gAMA", b"cHRM"])
+UNIT: Final = 100_000
+"""gAMA and cHRM have integers for this part of one."""
 PALETTE: Final = 3
 """The colour type of palettes, whose entries have 8 bits."""
 TEXTS: Final = frozenset([b"tEXt", b"zTXt", b"iTXt"])
@@ -38,79 +40,96 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     data = bytearray(stream.seek(0, io.SEEK_END))
     stream.seek(0)
     del data[stream.readinto(data) :]  # type: ignore[attr-defined]  # files have it
-    raw = Samples(np.empty((0, 0, 0)), 0.0, "rgb")
-    _read_metadata(data, raw)
-    signal = signal_of(dict(_first_chunks(data)), raw)
+    raw = Samples.empty()
+    described = _read_metadata(data, raw)
     hide_others(data)
     values = np.asarray(imagecodecs.png_decode(data))
     raw.values = values.reshape(height, width, -1)
     raw.white = 65535.0 if values.dtype == np.uint16 else 255.0
     raw.bits = "" if head[25] == PALETTE else f"{head[24]} bit{'s' * (head[24] != 1)}"
     raw.space = "gray" if raw.values.shape[2] <= 2 else "rgb"
-    if signal is not None:
-        signals.apply(raw, signal)
+    apply_colours(raw, described)
     return raw
 
 
-def _first_chunks(data: bytearray) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the type and the body of the first chunk of each type that describes colours."""
-    seen: set[bytes] = set()
-    for kind, body in chunks(data):
-        if kind in COLOUR_CHUNKS and kind not in seen:
-            seen.add(kind)
-            yield kind, bytes(body)
+def _read_metadata(data: bytearray, raw: Samples) -> dict[bytes, bytes]:
+    """Set the profile, the orientation and the colour space of EXIF; return the first chunks of each of `COLOUR_CHUNKS`.
 
-
-def signal_of(found: Mapping[bytes, bytes], raw: Samples) -> signals.Signal | None:
-    """Return the signal that the chunks `COLOUR_CHUNKS` describe, None for sRGB and where the profile counts.
-
-    The precedence is that of the PNG specification (third edition, 4.3): cICP, iCCP, sRGB, gAMA and cHRM. A cICP that is unknown,
-    or whose samples are not full-range RGB, adds a note and is ignored. The exponent 1/2.2 with the primaries of sRGB counts as
-    sRGB: that is what programs write that do not know the sRGB chunk.
+    An EXIF chunk counts before an EXIF text, and that before XMP.
     """
-    code = found.get(b"cICP", b"")
-    if len(code) >= 4:
-        signal = signals.from_codes(code[0], code[1])
-        if signal is not None and (code[2], code[3]) == (0, 1):
-            return signal
-        raw.notes.append(f"its colour signal (cICP {'-'.join(map(str, code[:4]))}) is not supported: ignored")
-    if raw.icc is not None or b"sRGB" in found:
-        return None
-    primaries, transfer = signals.SRGB, signals.SRGB_CURVE  # type: tuple[signals.Primaries, float | str]
-    if len(found.get(b"cHRM", b"")) == 32:
-        x = [value / 100000 for value in struct.unpack(">8I", found[b"cHRM"])]
-        primaries = signals.chromaticities((x[2], x[3]), (x[4], x[5]), (x[6], x[7]), (x[0], x[1]))
-    gamma = int.from_bytes(found.get(b"gAMA", b"")[:4], "big")
-    if gamma and not (abs(gamma - 45455) <= 100 and primaries == signals.SRGB):
-        transfer = 100000 / gamma
-    if not signals.valid(primaries) or (not isinstance(transfer, str) and not 0.1 <= transfer <= 10):
-        raw.notes.append("its primaries or its gamma are absurd: ignored, sRGB assumed")
-        return None
-    signal = signals.Signal(primaries, transfer)
-    return None if signal == signals.Signal(signals.SRGB) else signal
-
-
-def _read_metadata(data: bytearray, raw: Samples) -> None:
-    """Set the profile and the orientation of samples: an EXIF chunk counts before an EXIF text, and that before XMP."""
-    orientations: dict[str, object] = {}
+    described: dict[bytes, bytes] = {}
+    exifs: dict[str, bytes] = {}
+    xmp = None
     for kind, body in chunks(data):
-        if kind == b"iCCP":
+        if kind in COLOUR_CHUNKS:
+            described.setdefault(kind, bytes(body))
+        elif kind == b"iCCP":
             raw.icc = icc_of(body) if raw.icc is None else raw.icc
         elif kind == b"eXIf":
-            orientations["chunk"] = exif_orientation(functools.partial(parse_exif, bytes(body)))
+            exifs["chunk"] = bytes(body)
         elif kind == b"acTL" and int.from_bytes(body[:4], "big") > 1:
             raw.notes.append("animated PNG: only the first frame is used")
         elif kind in TEXTS:
             key, text = text_of(kind, body)
             profile = raw_profile(text) if key in EXIF_TEXTS | ICC_TEXTS | XMP_TEXTS else None
             if key in EXIF_TEXTS and profile:
-                orientations["text"] = exif_orientation(functools.partial(parse_exif, profile))
+                exifs["text"] = profile
             elif key in ICC_TEXTS and profile:
                 raw.icc = raw.icc or profile
             elif key in XMP_TEXTS:
-                orientations["xmp"] = xmp_orientation(profile or text)
-    found = (orientations.get(source) for source in ("chunk", "text", "xmp"))
+                xmp = xmp_orientation(profile or text)
+    loads = [functools.partial(parse_exif, exifs[source]) for source in ("chunk", "text") if source in exifs]
+    found = (*map(exif_orientation, loads), xmp)
     raw.orientation = next((value for value in found if value is not None), None)
+    raw.exif_icc = exif_profile(loads[0]) if loads and not described else None
+    return described
+
+
+def apply_colours(raw: Samples, described: Mapping[bytes, bytes]) -> None:
+    """Let samples have the colours that chunks of the types `COLOUR_CHUNKS` describe, where their profile does not count.
+
+    The precedence is that of the PNG specification (third edition, section 13.12): cICP, iCCP, sRGB, gAMA and cHRM. Codes and
+    numbers that are unknown or cannot be right add a note and are ignored.
+    """
+    codes = described.get(b"cICP")
+    if codes is not None and _apply_codes(raw, codes):
+        return
+    if raw.icc is not None or b"sRGB" in described:
+        return
+    numbers, gamma = described.get(b"cHRM"), described.get(b"gAMA")
+    if numbers is None and gamma is None:
+        return
+    try:
+        x = [] if numbers is None else [value / UNIT for value in struct.unpack(">8I", numbers)]
+        white, *others = zip(x[::2], x[1::2], strict=True) if x else (None,)
+        exponent = None if gamma is None else UNIT / struct.unpack(">I", gamma)[0]
+        signal = signals.from_numbers((*others, white) if white else None, exponent)
+    except (ValueError, ZeroDivisionError, struct.error):
+        raw.notes.append("its primaries (cHRM) or its gamma (gAMA) cannot be right: ignored, sRGB assumed")
+    else:
+        signals.apply(raw, signal)
+
+
+def _apply_codes(raw: Samples, codes: bytes) -> bool:
+    """Let samples have the colours of a cICP chunk; return whether it could be used."""
+    signal = signals.from_codes(codes[0], codes[1]) if len(codes) == 4 else None
+    if signal is None or codes[2] != 0 or codes[3] > 1:
+        raw.notes.append(f"its colour signal (cICP {'-'.join(map(str, codes[:4]))}) is not supported: ignored")
+        return False
+    if codes[3] == 0:
+        _expand(raw)
+    signals.apply(raw, signal)
+    return True
+
+
+def _expand(raw: Samples) -> None:
+    """Replace colours of narrow range, with black at 16 and white at 235 of 255 (ITU-T H.273, 8.3), by floats; alpha stays."""
+    colours = CHANNELS[raw.space]
+    unit, bits = (raw.white + 1) / 256, raw.stored_bits()
+    values = raw.values.astype(np.float32)
+    values[..., :colours] = (values[..., :colours] - 16 * unit) / (219 * unit)
+    values[..., colours:] /= raw.white
+    raw.values, raw.white, raw.bits = values, 1.0, f"{bits} of narrow range"
 
 
 def metadata(stream: BinaryIO, name: str) -> dict[str, str]:
@@ -126,7 +145,7 @@ def metadata(stream: BinaryIO, name: str) -> dict[str, str]:
 SCOPE: Final = Scope(
     samples="gray, RGB or palette of 1 to 16 bits",
     colour="codes (`cICP`), else ICC profile (`iCCP`, or a text `Raw profile type icc` of ImageMagick), else `sRGB`, else `gAMA` "
-    "and `cHRM`; PQ and HLG with 203 cd/m2 as white",
+    "and `cHRM`, else Adobe RGB if EXIF says so; PQ and HLG with 203 cd/m2 as white",
     orientation="EXIF (`eXIf`, or a text `Raw profile type exif`), else XMP",
     alpha="straight; a transparent colour becomes alpha with `--alpha keep`",
     more=("Of an animated PNG the first frame is read, with a note, also if its animation chunks are damaged.",),

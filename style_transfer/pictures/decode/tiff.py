@@ -15,7 +15,7 @@ from ...errors import ImageError
 from ...files import shown
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
-from ..pil import ORIENTATION, exif_profile, parse_description, xmp_orientation
+from ..pil import EXIF_IFD, ORIENTATION, exif_profile, parse_description, xmp_orientation
 from .loading import InputFormat, Scope, check_size
 from .tiff_pages import read_pages
 from .tiff_values import check_fax, colours_of_palette, decode_ycbcr, lab_to_srgb, positive, white_of
@@ -57,7 +57,8 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         raw = Samples(values, white_of(page, values, notes), space, _profile(page), _orientation(page), notes)
         if raw.values.dtype.kind != "f" and kind != "PALETTE":
             raw.bits = f"{page.bitspersample} bit{'s' * (page.bitspersample != 1)}"
-        raw.exif_icc = exif_profile(functools.partial(_exif, stream))
+        if EXIF_IFD in page.tags:
+            raw.exif_icc = exif_profile(functools.partial(_exif, stream, page))
         _select_alpha(raw, tuple(page.extrasamples), colours)
         _interpret(raw, page, kind)
     if raw.values.dtype.kind == "f" and raw.icc is None and values.dtype.kind == "f":
@@ -65,11 +66,11 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     return raw
 
 
-def _exif(stream: BinaryIO) -> Image.Exif:
-    """Return the tags of the first page as an EXIF block. Pillow raises SyntaxError for a BigTIFF."""
+def _exif(stream: BinaryIO, page: Any) -> Image.Exif:
+    """Return the tags of a page as an EXIF block; raise any exception for damaged ones, and for a BigTIFF."""
     block = Image.Exif()
-    stream.seek(0)
-    block.load_from_fp(stream)
+    block.endian = page.parent.byteorder
+    block.load_from_fp(stream, page.offset)
     return block
 
 
@@ -163,7 +164,7 @@ def _interpret(raw: Samples, page: Any, kind: str) -> None:
 
 SCOPE: Final = Scope(
     samples="gray (also min-is-white), RGB, palette, CMYK, CIELAB or YCbCr of 1 to 32 bits, or 16- to 64-bit floating point",
-    colour="ICC profile; CIELAB (D50) and YCbCr by their definition in TIFF",
+    colour="ICC profile, else Adobe RGB if EXIF says so; CIELAB (D50) and YCbCr by their definition in TIFF",
     orientation="the tag Orientation of any type, else XMP",
     alpha="straight, or multiplied (ExtraSamples 1): then colours are divided by it, whether alpha is kept or not",
     more=(
