@@ -265,7 +265,7 @@ class MeasuredStyles:
             return {layer: statistic(layer, features, window, weights_in(guides.get(layer), window))}
 
         sweep = Sweep(self.networks, size_of(style), self.layers, self.limits, self.group)
-        band = sweep.parts[0].bands[self.group.rank]
+        band = sweep.bands[self.group.rank]
         sums, _ = sweep.measure(style[:, :, band[0] : band[1]], measure, keep=False)
         return reduce_stats(sums, self.group)
 

@@ -124,10 +124,11 @@ def _fitting_plan(networks: Sequence[Network], size: Size, settings: Resolved, r
     if room >= state * 1.02:
         fitting = limits(room - state, host=False)
         if device.type == "cpu" or not cramped(fitting, network, layers):
-            needed = size[0] * size[1] * costs.bound(network, layers) * sharing / workers
+            seen = network.spec.extended(size)
+            needed = math.prod(seen) * costs.bound(network, layers) * sharing / workers
             keeps_freed = needed <= room - state
             if device.type == "cpu" and fitting.whole and not keeps_freed:
-                keeps_freed = costs.retained(network, size, layers) <= room - state
+                keeps_freed = costs.retained(network, seen, layers) <= room - state
             return Plan(fitting, keeps_freed=keeps_freed, process_limit=memory.used_bytes(device) + room)
     left = room
     if device.type != "cpu":
@@ -150,14 +151,14 @@ def fit_tiles(
     the last segment, which save most time for their bytes.
     """
     key = tuple(sorted(layers))
-    area = size[0] * size[1] // workers
+    shape = network.spec.extended(size)
+    area = math.prod(shape) // workers
     if workers == 1 and indexable(network, key, size) and costs.fits_whole(network, key, area, budget):
         return UNLIMITED
     segments = network.spec.segments(key)
     prices = costs.costs(network, key)
     stored = 0.0  # outputs of segments and their gradients, for the whole picture
     areas = good_areas(segments)
-    shape = size
     sizes = []
     for segment in segments:
         sizes.append(math.prod(shape))
@@ -185,7 +186,7 @@ def tiles_of(pixels: int, network: Network, layers: Collection[str]) -> Limits:
 def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
     """Return whether the feature maps of a picture in one tile have fewer elements than accelerators can index."""
     (segment,) = network.spec.segments(layers, cut=False)
-    return size[0] * size[1] <= costs.largest_area(segment)
+    return math.prod(network.spec.extended(size)) <= costs.largest_area(segment)
 
 
 def good_areas(segments: Sequence[Segment]) -> list[float]:
@@ -206,12 +207,13 @@ def cramped(limits: Limits, network: Network, layers: Collection[str]) -> bool:
 def state_bytes(network: Network, size: Size, settings: Resolved, *, regions: int = 0, processes: int = 1) -> int:
     """Return the bytes that grow with the picture, on each of `processes` that share it.
 
-    These are the picture, its gradient, the optimizer's state, the average and content targets; with masks for `regions` also the
+    These are the picture, its gradient, the optimizer's state, the average and content targets; with a margin also the continued
+    picture and its gradient; with masks for `regions` also the
     content picture and the blend mask, and the guides of each region, which every process has for the whole picture.
     """
     strides = network.spec.strides
     optimizer = OPTIMIZERS[settings.optimizer]
-    pictures: int = optimizer.pictures(settings) + optimizer.working_pictures + 3
+    pictures: int = optimizer.pictures(settings) + optimizer.working_pictures + (5 if network.spec.margin else 3)
     targets = sum(network.spec.channels[layer] / strides[layer] ** 2 for layer in settings.content_layers)
     blend = 4 * (3 + 1) if regions else 0
     guides = 4 * regions * sum(1 / strides[layer] ** 2 for layer in settings.style_layers)

@@ -25,7 +25,7 @@ def smaller(limits: Limits, size: Size, network: Network) -> Limits:
     """Return limits that need about half the memory: first segments and no kept graphs, then smaller and smaller tiles."""
     if limits.whole:
         layers = list(network.spec.strides)
-        areas, shape = [], size
+        areas, shape = [], network.spec.extended(size)
         for segment in network.spec.segments(layers):
             areas.append(math.prod(shape) // 2)
             shape = segment.output_size(shape)

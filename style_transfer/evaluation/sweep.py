@@ -30,6 +30,7 @@ from ..losses.statistics import Stats
 from ..networks import Segment
 from ..networks.forward import Network
 from . import costs
+from .margin import Margin
 
 PICTURE = "picture"
 """The name of the layer that is the picture itself."""
@@ -109,7 +110,8 @@ class Sweep:
     """Runs `layers` of a network over pictures of one size.
 
     `networks` are the same network on each device. A picture may be on any device, and results are on the same one. In a group
-    of processes a picture stands for this process's band of its rows, `parts[0].bands[rank]`.
+    of processes a picture stands for this process's band of its rows, `bands[rank]`. The network sees pictures with the margin
+    that its specification asks for, whose cells do not count.
     """
 
     def __init__(
@@ -124,15 +126,19 @@ class Sweep:
         self.size = size
         self.group = group
         self.picture = PICTURE in layers
+        self.bands = group.bands(size[0], networks[0].spec.stride)
+        self.margin = Margin(size, networks[0].spec.margin, group, self.bands)
+        strides = {PICTURE: 1} | networks[0].spec.strides
+        self._cells = {layer: (strides[layer], each) for layer, each in ({PICTURE: size} | networks[0].spec.sizes(size)).items()}
         self.parts = tuple(self._plan([layer for layer in layers if layer != PICTURE], limits))
         self._kept: dict[tuple[int, Tile], _Run] = {}
         # float16 has no numbers below 6e-8, so that in the backward pass gradients are multiplied by the number of 4 x 4 cells
         self._scale = 2.0 ** round(math.log2(size[0] * size[1] / 16)) if networks[0].features == torch.float16 else 1.0
 
     def _plan(self, layers: Collection[str], limits: Limits) -> Iterator[Part]:
-        size, workers, side = self.size, len(self.networks), limits.side
+        size, workers, side = self.margin.extended, len(self.networks), limits.side
         segments = self.networks[0].spec.segments(layers, cut=not limits.whole)
-        bands = self.group.bands(size[0], self.networks[0].spec.stride)
+        bands = self.margin.extended_bands
         for index, segment in enumerate(segments):
             band = bands[self.group.rank]
             most = min(limits.areas[index], costs.largest_area(segment))  # limits are those of the content; a style may be larger
@@ -173,7 +179,7 @@ class Sweep:
         With `keep` the graphs of kept tiles stay in memory for `gradient`.
         """
         self._kept = {}
-        own = image.detach()
+        own = self.margin.extend(image.detach())
         sources: list[Tensor] = []
         totals: list[dict[str, Stats]] = [{} for _ in self.networks]
         for part in self.parts:
@@ -234,7 +240,8 @@ class Sweep:
             read = _join([(band[0].higher(first), band[1]) for band in bands if band is not None], source)
             output_gradient = self.group.reduce_rows(read, part.bands, part.rows_read)
         assert output_gradient is not None
-        return output_gradient if self._scale == 1 else output_gradient / self._scale
+        gradient = self.margin.fold(output_gradient)
+        return gradient if self._scale == 1 else gradient / self._scale
 
     def _back(
         self, worker: int, part: Part, source: Tensor, output_gradient: Tensor | None, measure: Measure, weights: Weights
@@ -276,10 +283,11 @@ class Sweep:
             x = x.requires_grad_() if graph else x
             stats: dict[str, Stats] = {}
             if segment.first and self.picture:
-                stats |= measure(PICTURE, x, window(tile, 1, part.size))
+                stats |= measure(PICTURE, x, self.margin.window(window(tile, 1, part.size), *self._cells[PICTURE]))
 
             def see(layer: str, features: Tensor) -> None:
-                stats.update(measure(layer, features, window(tile, segment.strides[layer], part.size, part.sizes[layer])))
+                place = window(tile, segment.strides[layer], part.size, part.sizes[layer])
+                stats.update(measure(layer, features, self.margin.window(place, *self._cells[layer])))
 
             output = network.run(segment, x, see)
             if segment.last:

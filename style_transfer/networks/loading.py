@@ -51,19 +51,19 @@ def load_weights(settings: Resolved, *, progress: bool = False, warn: Callable[[
     `network` is "auto" and VGG-19's weights cannot be downloaded, the built-in network replaces VGG-19, and `warn` gets the
     reason. Raises `WeightsError`.
     """
-    entry: NetworkEntry = network_entry(settings.network)
-    note = None
+    network, note = "vgg19" if settings.network == "auto" else settings.network, None
+    entry: NetworkEntry = network_entry(network)
     try:
         if settings.weights is not None:
             state = weights.read(settings.weights)
             source = f"{Path(settings.weights).name} sha256:{file_digest(Path(settings.weights))}"
         elif entry.download is not None:
-            state, source = download(entry.spec.name, progress=progress)
+            state, source = download(network, progress=progress)
         elif entry.built_in:
             state, source = weights.built_in()
         else:
             files = "; or ".join(entry.files)
-            raise WeightsError(f"--network {entry.spec.name} needs a file with its weights; give one with --weights: {files}")
+            raise WeightsError(f"--network {network} needs a file with its weights; give one with --weights: {files}")
     except DownloadError as error:
         if settings.network != "auto":
             raise
@@ -99,6 +99,6 @@ def load_networks(settings: Resolved, devices: Sequence[torch.device], *, progre
 
 def network_settings(settings: Resolved) -> tuple[object, ...]:
     """Return the values that `load_networks` depends on: settings with equal values have equal networks on the same devices."""
-    network = settings.network, settings.weights, settings.preprocessing, settings.lrn, settings.pooling
+    network = settings.network, settings.weights, settings.padding, settings.preprocessing, settings.lrn, settings.pooling
     placement = settings.sharding, settings.split_layers
-    return *network, *placement, settings.precision, settings.large_gradients, settings.memory is None
+    return *network, settings.layers, *placement, settings.precision, settings.large_gradients, settings.memory is None

@@ -17,6 +17,8 @@ from .layers import Conv, Graph, Norm, Pool, Segment, Step
 VGG_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CAFFE_MAGNITUDE = 256 * 0.226
 """Ratio of the standard deviations of the inputs that Caffe's and torchvision's preprocessing make of a picture."""
+MARGIN = 16
+"""The least number of pixels by which `--padding mirror` continues a picture; the margin is a multiple of all layers' strides."""
 IMAGENET = "ImageNet (ILSVRC 2012)"
 
 
@@ -53,7 +55,8 @@ class NetworkSpec:
     """The steps of a network and its preprocessing.
 
     `cuts` are the steps after which the network is divided into segments when pictures are processed in tiles. With `replicate`
-    the first convolution pads the picture by replicating its edge, otherwise by zeros.
+    the first convolution pads the picture by replicating its edge, otherwise by zeros. The network sees pictures continued by
+    `margin` pixels of their mirror image on each side.
     """
 
     name: str
@@ -61,6 +64,7 @@ class NetworkSpec:
     preprocessing: Preprocessing
     cuts: tuple[str, ...] = ()
     replicate: bool = False
+    margin: int = 0
 
     @cached_property
     def graph(self) -> Graph:
@@ -71,6 +75,11 @@ class NetworkSpec:
     def strides(self) -> dict[str, int]:
         """The stride of each layer in pixels."""
         return {layer: self.graph.receptive_fields[layer].stride for step in self.steps for layer in step.layers}
+
+    def extended(self, size: Size) -> Size:
+        """Return the size of a picture with its margin; a picture with a side shorter than the margin has none."""
+        margin = self.margin if min(size) >= self.margin else 0
+        return size[0] + 2 * margin, size[1] + 2 * margin
 
     @property
     def stride(self) -> int:
@@ -110,8 +119,11 @@ class NetworkSpec:
         return tuple(segments)
 
     def configured(self, settings: Resolved) -> NetworkSpec:
-        """Return the network with the preprocessing and the normalisation that `settings` request."""
+        """Return the network with the margin, the preprocessing and the normalisation that `settings` request."""
         spec = self
+        if settings.padding == "mirror":
+            stride = max(self.strides.get(layer, 1) for layer in settings.layers)
+            spec = dataclasses.replace(spec, margin=-(-MARGIN // stride) * stride)
         if settings.preprocessing != "auto":
             spec = dataclasses.replace(spec, preprocessing=PREPROCESSING[settings.preprocessing])
         return spec if settings.lrn == "on" else spec.without_norms()
@@ -203,7 +215,7 @@ class NetworkEntry:
     spec: NetworkSpec
     help: str
     files: tuple[str, ...]
-    content_layers: tuple[str, ...] = ("relu4_2",)
+    content_layers: tuple[str, ...] = ("relu3_1", "relu4_2")
     style_layers: tuple[str, ...] = VGG_STYLE_LAYERS
     pooling: str = "max"
     download: str | None = None

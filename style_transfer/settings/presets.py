@@ -23,7 +23,9 @@ class Preset:
 ONE_SCALE = 1_000_000
 """A first scale above any last one, so that the last scale is the only one."""
 
-_SINGLE = {"min_scale": ONE_SCALE, "avg_decay": 0.0, "tv_loss": "inner"}
+_SINGLE = {"min_scale": ONE_SCALE, "avg_decay": 0.0, "tv_loss": "inner", "padding": "network", "content_layers": ("relu4_2",)}
+_CLASSIC = {"network": "vgg19", "pooling": "max", "padding": "network", "content_layers": ("relu4_2",), "content_weight": 0.015,
+    "initial_iterations": 1000, "iterations": 500}  # fmt: skip
 _EQUAL = (1.0, 1.0, 1.0, 1.0, 1.0)
 _MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e")
 _RESIZE = "pictures are resized by a bicubic filter, and styles are never enlarged"
@@ -32,12 +34,12 @@ _TV = "the loss that is shown includes the total variation"
 PRESETS: dict[str, Preset] = {
     "style-transfer-pytorch": Preset(
         "crowsonkb/style-transfer-pytorch as of 2021: Gram matrices, gradient-normalising squared errors, coarse to fine",
-        {"network": "vgg19", "pooling": "max"},
+        _CLASSIC,
         ("the average of each scale begins at its first step", "styles and content are resized by a bicubic filter"),
     ),
     "style-transfer-pytorch-2023": Preset(
         "crowsonkb/style-transfer-pytorch as of 2023: Wasserstein-2 distances, mean squared content error, nine-point smoothing",
-        {"network": "vgg19", "pooling": "max", "style_loss": "wasserstein"},
+        _CLASSIC | {"style_loss": "wasserstein"},
         ("matrix square roots are exact, not twelve Newton-Schulz steps", "the average of each scale begins at its first step"),
     ),
     "neural-style": Preset(

@@ -1,7 +1,6 @@
 """What determines the picture: `Settings`, which a user chooses, and `Resolved`, which a run uses.
 
-Each setting is declared here once. The defaults are those of style-transfer-pytorch, except for the pooling of VGG, which is
-`average`.
+Each setting is declared here once. Where the defaults differ from style-transfer-pytorch's, its preset has the originals.
 """
 
 from __future__ import annotations
@@ -35,6 +34,10 @@ ERRORS: Final = {
     "relative": "sum d^2 / mean |2 d|",
 }
 MAX_SCALE: Final = 1_000_000
+NUMBERED: Final = 500
+"""The number of iterations at a scale where it is not automatic."""
+STRENGTH_POWER: Final = 1.5
+"""With this power of (1 - s) / s as a factor of the content weight, equal changes of the strength s have about equal effects."""
 MAX_WEIGHT: Final = 1e9
 END_SCALE: Final = re.compile(r"([0-9]{1,7})(\+?)")
 WEIGHT: Final[dict[str, Any]] = {"kind": float, "minimum": 0.0, "maximum": MAX_WEIGHT}
@@ -58,6 +61,15 @@ def _check_memory(name: str, value: str) -> None:
     parse_bytes(name, value)
 
 
+def following_strength(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that follow from the strength, from the values of all settings at a strength of 0.5."""
+    strength = values["strength"]
+    if strength:
+        return {"content_weight": values["content_weight"] * (1 / strength - 1) ** STRENGTH_POWER}
+    # one scale that begins and ends with the photograph
+    return dict.fromkeys(("style_factor", "extra_weight", "tv_weight"), 0.0) | {"min_scale": MAX_SCALE}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a user chooses; a setting left open is None, and `resolve` fills it in.
@@ -72,8 +84,10 @@ class Settings:
 
     style_weights: tuple[float, ...] | None = open_option(None, "set the weight of each style in the weighted average",
         topic="look", default_help="equal", short="-sw", **FACTORS)  # fmt: skip
-    content_weight: float | None = open_option(0.015, "set the weight of the content loss; higher values keep more of it",
-        topic="look", short="-cw", **WEIGHT)  # fmt: skip
+    strength: float | None = open_option(0.5, "choose between the photograph, 0, and nothing but style, 1", topic="look",
+        kind=float, minimum=0.0, maximum=1.0, metavar="X")  # fmt: skip
+    content_weight: float | None = open_option(0.05, "set the weight of the content loss; higher values keep more of it",
+        topic="look", default_help="by --strength", short="-cw", **WEIGHT)  # fmt: skip
     tv_weight: float | None = open_option(2.0, "set the weight of the total variation; higher values give smoother pictures",
         topic="look", short="-tw", **WEIGHT)  # fmt: skip
     style_loss: str | None = open_option("gram", "compare styles by this loss", topic="look", words=STYLE_LOSSES)
@@ -168,6 +182,9 @@ class Settings:
         "neuralart": "", "fzliu": ""})  # fmt: skip
     pooling: str | None = open_option(None, "pool features in this way", topic="networks", default_help="the network's own",
         words={"average": "mean times 2", "max": "maximum", "l2": "root mean square times 0.78", "mean": "mean"})  # fmt: skip
+    padding: str | None = open_option("mirror", "continue pictures beyond their edges in this way", topic="networks", words={
+        "mirror": "by their mirror image, so that edges look like the rest",
+        "network": "as the network was trained: by zeros, mostly"})  # fmt: skip
     lrn: str | None = open_option("on", "apply local response normalization in networks that have it", topic="networks",
         words={"on": "", "off": ""})  # fmt: skip
     content_layers: tuple[str, ...] | None = open_option(None, "compare content at these layers", topic="networks",
@@ -180,9 +197,10 @@ class Settings:
         default_help="each a quarter of the one before", **FACTORS)  # fmt: skip
 
     optimizer: str | None = open_option("adam", "optimize the picture in this way", topic="optimizer", words=OPTIMIZERS)
-    iterations: int | str | None = open_option(500, "take N steps at each scale after the first; auto takes 150 at the "
-        "first, 300 at the last and 100 at others, with a falling step size, and ignores the next three options",
-        topic="optimizer", short="-i", or_word="auto", **STEPS)  # fmt: skip
+    iterations: int | str | None = open_option("auto", "take N steps at each scale after the first; auto takes 150 at the "
+        "first, 300 at the last and 100 at others, with a falling step size", topic="optimizer",
+        default_help=f"auto, but {NUMBERED} with any of the next three options or another optimizer than adam", short="-i",
+        or_word="auto", **STEPS)  # fmt: skip
     initial_iterations: int | None = open_option(1000, "take N steps at the first scale", topic="optimizer", short="-ii",
         **STEPS)  # fmt: skip
     step_size: float | None = open_option(0.02, "set the step size of adam and sgd, for pixels in [0, 1]", topic="optimizer",
@@ -226,10 +244,14 @@ class Settings:
         implied: dict[str, Any] = {"bounds": "on"}
         for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
             implied |= registry[chosen.get(name, values[name])].defaults
+        numbered = {"initial_iterations", "step_size", "avg_decay"} & chosen.keys()
+        if numbered or not OPTIMIZERS[chosen.get("optimizer", values["optimizer"])].scheduled:
+            implied["iterations"] = NUMBERED
         values |= implied | {"style_error": None} | chosen  # each style loss has its own default of style_error
         if values["bounds"] == "auto":
             values["bounds"] = implied["bounds"]
-        return Resolved(**values)
+        following = following_strength(values)
+        return Resolved(**values | {k: value for k, value in following.items() if getattr(self, k) is None})
 
     def as_dict(self) -> dict[str, Any]:
         """Return all settings by name, as values that JSON can hold; None for what is open."""
@@ -253,6 +275,7 @@ class Resolved(Settings):
 
     preset: str | None
     style_weights: tuple[float, ...] | None
+    strength: float
     content_weight: float
     tv_weight: float
     style_loss: str
@@ -291,6 +314,7 @@ class Resolved(Settings):
     weights: str | None
     preprocessing: str
     pooling: str
+    padding: str
     lrn: str
     content_layers: tuple[str, ...]
     content_layer_weights: tuple[float, ...] | None

@@ -168,6 +168,6 @@ def test_a_dry_run_prints_sizes_steps_tiles_memory_and_time_and_writes_nothing(
 
 
 def test_the_number_of_tiles_on_each_device_is_printed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(command("-o", "o.png", "--tile", "16", "--devices", "cpu", "cpu")) == 0
+    assert cli.main(command("-o", "o.png", "--tile", "16", "--padding", "network", "--devices", "cpu", "cpu")) == 0
     assert "46x37 is processed in 9 + 6 tiles" in capsys.readouterr().err
     assert json.loads((place / "o.png.json").read_text())["devices"] == ["cpu", "cpu"]

@@ -42,5 +42,5 @@ def test_auto_takes_fewer_steps_whose_size_falls_to_the_last_one(loss: str) -> N
     schedule = StepSchedule.of(settings)
     sizes = [schedule.step_size(step, 300) for step in range(1, 301)]
     assert sizes == sorted(sizes, reverse=True)
-    assert (sizes[0], sizes[-1]) == pytest.approx((0.16, 0.001))
-    assert schedule.step_size(2, 3) == pytest.approx((0.16 + 0.001) / 2) and schedule.step_size(1, 1) == 0.16
+    assert (sizes[0], sizes[-1]) == pytest.approx((0.02, 0.001))
+    assert schedule.step_size(2, 3) == pytest.approx((0.02 + 0.001) / 2) and schedule.step_size(1, 1) == 0.02

@@ -48,10 +48,13 @@ def test_the_time_of_a_probe_includes_the_work_that_a_device_has_not_done_yet(
     assert costs.cost(make_network(), (("relu1_1",), False, 0)).seconds == pytest.approx(100 / cells**2)
 
 
-def test_state_is_at_most_100_bytes_a_pixel_for_vgg19() -> None:
+def test_state_for_each_pixel_with_vgg19() -> None:
     network = Network.__new__(Network)
     network.spec, network.features = VGG19, torch.float32
-    assert planner.state_bytes(network, (3072, 4096), resolved(network="vgg19")) == 3072 * 4096 * (60 + 32)
+    assert planner.state_bytes(network, (3072, 4096), resolved()) == 3072 * 4096 * (60 + 32)
+    settings = resolved(network="vgg19")
+    network.spec = VGG19.configured(settings)
+    assert planner.state_bytes(network, (3072, 4096), settings) == 3072 * 4096 * (60 + 96 + 24)
 
 
 @pytest.mark.parametrize("about", [{}, {"extra_weight": 1.0, "extra_loss": "histogram"}], ids=str)

@@ -190,7 +190,7 @@ PICTURES = [row for row in GIVEN if (set(shlex.split(row[1].strip("`"))) & {"--e
 def test_every_row_has_its_effect(row: tuple[str, str, str], paint: Callable[..., np.ndarray]) -> None:
     words = shlex.split(row[1].strip("`"))
     preset = words[:2] if words[:1] == ["--preset"] else []
-    parsed = functools.partial(_settings, preset)
+    parsed = functools.partial(_settings, preset or ["-i", "500", "-ii", "1000"])  # the schedule that -ss and -ad select
     own = words[len(preset) :]
     names = changed(parsed(own), parsed([])) if own else []
     extra = [flag for flag in own if flag.startswith("-") and not names and not _for_files(flag)]

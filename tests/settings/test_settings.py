@@ -15,11 +15,33 @@ from style_transfer.registry import NETWORKS, OPTIMIZERS, STYLE_LOSSES
 from style_transfer.settings import PRESETS, Resolved, Settings, flag_name, options_of, parse_bytes
 
 
-def test_defaults_are_style_transfer_pytorchs_but_for_pooling() -> None:
-    s = Settings().resolve()
+def test_the_preset_has_the_defaults_of_style_transfer_pytorch() -> None:
+    s = Settings(preset="style-transfer-pytorch").resolve()
     assert (s.content_weight, s.tv_weight, s.optimizer, s.min_scale, s.end_scale) == (0.015, 2.0, "adam", 128, "512")
     assert (s.iterations, s.initial_iterations, s.step_size, s.avg_decay, s.init) == (500, 1000, 0.02, 0.99, "content")
-    assert (s.style_scale_fac, s.style_size, s.random_seed, s.devices, s.pooling) == (1.0, None, 0, None, "average")
+    assert (s.style_scale_fac, s.style_size, s.random_seed, s.devices, s.pooling) == (1.0, None, 0, None, "max")
+    assert (s.content_layers, s.padding) == (("relu4_2",), "network")
+
+
+def test_iterations_are_automatic_unless_a_choice_needs_numbers() -> None:
+    assert Settings().resolve().iterations == "auto"
+    for choice in ({"initial_iterations": 9}, {"step_size": 0.1}, {"avg_decay": 0.9}, {"optimizer": "lbfgs"}):
+        assert Settings(**choice).resolve().iterations == 500  # type: ignore[arg-type]
+    assert Settings(initial_iterations=9, iterations="auto").resolve().iterations == "auto"
+
+
+def test_strength_sets_the_content_weight() -> None:
+    weights = [Settings(strength=s / 10).resolve().content_weight for s in range(1, 11)]
+    assert weights == sorted(weights, reverse=True) and weights[-1] == 0
+    assert weights[4] == Settings().resolve().content_weight
+    assert weights[2] * weights[6] == pytest.approx(weights[4] ** 2)  # equal steps from the middle
+    assert Settings(strength=0.3, content_weight=7.0).resolve().content_weight == 7.0
+    assert Settings(strength=0.3, preset="neural-style").resolve().content_weight == pytest.approx(5 * weights[2] / weights[4])
+
+
+def test_strength_zero_leaves_the_photograph() -> None:
+    s = Settings(strength=0.0).resolve()
+    assert (s.style_factor, s.extra_weight, s.tv_weight) == (0, 0, 0) and s.min_scale > 512 and s.content_weight > 0
 
 
 def test_default_layer_weights_are_powers_of_four_that_sum_to_one() -> None:

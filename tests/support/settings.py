@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from style_transfer.settings import Resolved, Settings
 
+CLASSIC = {"content_weight": 0.015, "content_layers": ("relu4_2",)}
+"""The content loss of style-transfer-pytorch, which the oracle has."""
+
 
 def resolved(**choices: object) -> Resolved:
-    """Return the resolved settings of a user who chose these."""
-    return Settings(**choices).resolve()  # type: ignore[arg-type]
+    """Return the resolved settings of a user who chose these, and the content loss of the oracle unless they say otherwise."""
+    usual = {} if {"network", "preset", "strength"} & choices.keys() else CLASSIC
+    return Settings(**usual | choices).resolve()  # type: ignore[arg-type]
