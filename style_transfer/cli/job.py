@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from .. import engine
 from ..errors import SettingsError, near_miss
@@ -13,12 +14,15 @@ from ..files import exists, similar_name
 from ..losses.guidance import Region, as_mask, regions_of
 from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
-from ..pictures import Picture, Pixels, Reading, load
+from ..pictures import Picture, Pixels, Reading, format_of, load
 from ..pictures.color import Coloring
 from ..pictures.tensors import from_pixels, to_tensor
 from ..settings import INITS, Resolved
 from ..settings.command import CommandOptions
 from .outputs import OutputFiles
+
+SCREEN_DPI: Final = 72
+"""The default of --dpi; a higher resolution is for print."""
 
 
 def unchanged(pixels: Pixels) -> Pixels:
@@ -60,6 +64,7 @@ class JobReader:
         """
         settings, task = self.settings, files.task
         self._readings = {}
+        self._report_halved_colour(files.path)
         init = settings.init
         if init not in INITS and not exists(init):
             similar = similar_name(init) if Path(init).suffix else near_miss(init, INITS)
@@ -104,6 +109,15 @@ class JobReader:
         if text not in self._reported:
             self._reported.add(text)
             self.note(text)
+
+    def _report_halved_colour(self, path: Path) -> None:
+        """Report a format that is not for print if the resolution asked for is that of a print."""
+        output_format = format_of(path)
+        if output_format.halves_colour and not self.options.lossless and self.options.dpi > SCREEN_DPI:
+            self._report(
+                f"{path}: {output_format.name} stores colour at half the resolution (4:2:0), which is not for print; "
+                "--lossless, .tif or .png keep it"
+            )
 
     def _regions(self, content: Picture, styles: Sequence[Picture]) -> tuple[Region, ...]:
         """Return the regions that the masks describe."""

@@ -105,7 +105,7 @@ class OutputFiles:
                 raise SettingsError(f"{flag} {target} is also an input or another output; choose another name")
             others.append(target)
         if is_folder(self.path.parent) or not self.makes_folders:
-            check_output(self.path)
+            check_output(self.path, lossless=self.options.lossless)
 
     def lock(self, held: contextlib.ExitStack) -> None:
         """Lock the outputs against other runs while `held` lasts, and remove what crashed runs left there."""
@@ -134,7 +134,7 @@ class OutputFiles:
         """Raise `OutputError` if a format cannot hold the picture at its last size, or the disk has no room for the files."""
         height, width = size = stages[-1].size
         if is_folder(self.path.parent) or not self.makes_folders:
-            check_output(self.path, size, alpha=alpha)
+            check_output(self.path, size, alpha=alpha, lossless=self.options.lossless)
         if self.options.dry_run:
             return
         if self.pattern is not None:
@@ -198,7 +198,8 @@ class PictureWriter:
         recipe = {**self.recipe, **({"skipped": self.skipped} if self.skipped else {})}
         recipe |= {"width": size[1], "height": size[0], "step": step, "steps": steps}
         metadata = {"Software": str(self.recipe["program"]), "Recipe": embedded(recipe)}
-        save(self.files.path, pixels, dpi=self.files.options.dpi, metadata=metadata)
+        options = self.files.options
+        save(self.files.path, pixels, dpi=options.dpi, metadata=metadata, lossless=options.lossless)
         write_text(self.files.sidecar, json.dumps(recipe | dict(report), indent=2) + "\n")
         self.saved = size
         return metadata
@@ -214,6 +215,7 @@ class PictureWriter:
             if any(same_file(path, other) for other in (self.files.path, self.files.sidecar, *map(Path, self.files.inputs))):
                 raise OutputError(f"--save-iterates {path} is also an input or the result")
             make_folder(path)  # its name may hold the scale
-            save(path, pixels, dpi=self.files.options.dpi, metadata=metadata)
+            lossless = self.files.options.lossless and format_of(path).lossless
+            save(path, pixels, dpi=self.files.options.dpi, metadata=metadata, lossless=lossless)
         except OutputError as error:
             self.note(f"{error}; the run continues without saving this iteration")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from .decode.loading import load, read_metadata
 from .encode.jpeg import encode_jpeg
 from .encode.png import encode_png
-from .encode.saving import OutputFormat, check_output, format_of, save
+from .encode.saving import Encoding, OutputFormat, check_output, format_of, save
 from .picture import Array, Picture, Pixels, Reading, quantize
 from .pil import from_pil, to_pil
 
 __all__ = [
     "Array",
+    "Encoding",
     "OutputFormat",
     "Picture",
     "Pixels",

@@ -26,7 +26,7 @@ INTEROPERABILITY_IFD: Final = 0xA005
 COLOR_SPACE: Final = 0xA001
 ADOBE_RGB_SPACE: Final = 2
 UNCALIBRATED: Final = 65535
-_lock = threading.Lock()  # guards Pillow's global pixel limit and Python's global warning filters
+_lock = threading.RLock()  # guards Pillow's global pixel limit and Python's global warning filters
 
 
 @contextlib.contextmanager
@@ -141,7 +141,8 @@ def description_of(image: Image.Image) -> Samples:
 def exif_orientation(load: Callable[[], Image.Exif]) -> object:
     """Return the orientation tag of the EXIF block that `load` returns, None without one, "damaged" if `load` fails."""
     try:
-        return load().get(ORIENTATION)
+        with pillow_limits_off():
+            return load().get(ORIENTATION)
     except Exception:  # Pillow raises SyntaxError, struct.error, KeyError and others for damaged EXIF
         return "damaged"
 
@@ -153,8 +154,9 @@ def exif_profile(load: Callable[[], Image.Exif]) -> bytes | None:
     ColorSpace 2.
     """
     try:
-        block = load()
-        space, index = block.get_ifd(EXIF_IFD).get(COLOR_SPACE), block.get_ifd(INTEROPERABILITY_IFD).get(1)
+        with pillow_limits_off():
+            block = load()
+            space, index = block.get_ifd(EXIF_IFD).get(COLOR_SPACE), block.get_ifd(INTEROPERABILITY_IFD).get(1)
     except Exception:  # as in `exif_orientation`
         return None
     if isinstance(index, bytes):

@@ -58,6 +58,8 @@ class CommandOptions:
         "masks in the same colours", topic="masks", default_help="all of each style", **FILES)  # fmt: skip
     dpi: float = option(72.0, "write this resolution into the result, in dots per inch", topic="size", kind=float, minimum=0.1,
         maximum=65535.0)  # fmt: skip
+    lossless: bool = option(False, "write .webp without loss and with colour at full resolution; .tif and .png always are",
+        topic="files", flag=True)  # fmt: skip
     dry_run: bool = option(False, "print scales, tiles, memory, disk space and time, and exit", topic="size", flag=True)
     quiet: bool = option(False, "print only errors and the path of the result", topic="watching", flag=True)
     verbose: bool = option(False, "print how each input picture was understood: format, bits, profile, orientation, alpha",

@@ -47,6 +47,15 @@ def test_a_run_writes_the_picture_and_its_recipe_and_prints_the_path(
     assert torch.get_default_dtype() == torch.float32
 
 
+def test_colour_at_half_the_resolution_is_a_note_for_prints(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, noted in ((("--dpi", "300"), True), ((), False), (("--dpi", "300", "--lossless"), False)):
+        assert cli.main(command("-o", "o.webp", "--overwrite", *options)) == 0
+        assert ("4:2:0" in capsys.readouterr().err) == noted
+    assert Path("o.webp").read_bytes()[12:16] == b"VP8X" and b"VP8L" in Path("o.webp").read_bytes()
+    fails(command("-o", "o.jpg", "--lossless"), 2, capsys, "JPEG is not lossless")
+    assert cli.main(command("-o", "o.png", "--lossless", "--save-iterates", "f{number}.jpg")) == 0
+
+
 def test_the_recipe_makes_the_same_picture_again(place: Path) -> None:
     assert cli.main(command("-o", "a.tif", "--init", "uniform", "-r", "9", "--quiet")) == 0
     settings = json.loads(Path("a.tif.json").read_text())["settings"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from support.coloured_files import bmp
 from support.picture_files import close, iccp, png, put
 from support.profiles import (
     ADOBE_TO_D50,
@@ -177,14 +178,6 @@ def test_numbers_that_pillow_reads(tmp_path: Path) -> None:
 
 
 # other containers
-
-
-def bmp(kind: bytes, numbers: bytes = bytes(48), more: bytes = b"", length: int | None = None) -> bytes:
-    """A BMP of version 5 of 4 x 3 pixels with the colour (100, 200, 90), and data behind them."""
-    header = struct.pack("<IiiHHIIiiII", 124, 4, 3, 1, 24, 0, 36, 2835, 2835, 0, 0) + bytes(16) + kind + numbers
-    header += struct.pack("<IIII", 4, 124 + 36, len(more) if length is None else length, 0)
-    assert len(header) == 124
-    return b"BM" + struct.pack("<IHHI", 14 + 124 + 36 + len(more), 0, 0, 138) + header + bytes([90, 200, 100] * 12) + more
 
 
 def read_bmp(tmp_path: Path, data: bytes) -> pictures.Picture:

@@ -6,7 +6,9 @@ import io
 import json
 import struct
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
+from xml.etree import ElementTree
 
 import imagecodecs
 import numpy as np
@@ -18,6 +20,7 @@ from PIL import Image, ImageCms
 from support.picture_files import chunks_of, close, noise
 
 from style_transfer import pictures
+from style_transfer.errors import SettingsError
 from style_transfer.pictures.encode import png as png_encoder
 from style_transfer.pictures.encode import tiff as tiff_encoder
 from style_transfer.pictures.icc import srgb_profile
@@ -157,11 +160,37 @@ def test_jpeg_is_not_subsampled_and_has_its_tags(tmp_path: Path) -> None:
     assert len(pictures.encode_jpeg(noise(64, 64) / 65535, 30)) < len(pictures.encode_jpeg(noise(64, 64) / 65535))
 
 
-def test_webp_resolution_and_profile(tmp_path: Path) -> None:
-    pictures.save(tmp_path / "a.webp", noise(16, 16) / 65535, dpi=150.5)
+@pytest.mark.parametrize("dpi", [72.0, 150.5, 1 / 3, 65535.0])
+def test_webp_resolution_and_profile(dpi: float, tmp_path: Path) -> None:
+    pictures.save(tmp_path / "a.webp", noise(16, 16) / 65535, dpi=dpi)
     with Image.open(tmp_path / "a.webp") as image:
-        assert image.getexif()[0x011A] == 150.5 and image.getexif()[0x0128] == 2
+        assert image.getexif()[0x011A] == pytest.approx(dpi, rel=1e-6) and image.getexif()[0x0128] == 2
         assert image.info["icc_profile"]
+        packet = image.info["xmp"].decode("utf-8")
+    tree = ElementTree.fromstring(packet)
+    about = tree.find(".//{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    assert about is not None
+    names = "XResolution", "YResolution", "ResolutionUnit"
+    across, down, unit = (about.get(f"{{http://ns.adobe.com/tiff/1.0/}}{name}", "0") for name in names)
+    assert float(Fraction(across)) == pytest.approx(dpi, rel=1e-6) and across == down and unit == "2"
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_lossless_webp_keeps_the_colour_of_every_pixel(channels: int, tmp_path: Path) -> None:
+    """Columns of one pixel in red and green: at half the resolution they become one colour."""
+    pixels = np.zeros((16, 16, channels), np.float32)
+    pixels[:, ::2, 0] = pixels[:, 1::2, 1] = 1
+    pixels[8:, :, 3:] = 0.4
+    for lossless, limit in ((True, 0.5 / 255), (False, 1.0)):
+        pictures.save(tmp_path / "a.webp", pixels, lossless=lossless)
+        back = pictures.load(tmp_path / "a.webp", alpha=True)
+        worst = float(np.abs(back.pixels - pixels[..., :3]).max())
+        assert (worst < limit) if lossless else (worst > 0.2)
+    for suffix in (".tif", ".png"):
+        pictures.save(tmp_path / f"a{suffix}", pixels, lossless=True)
+    if channels == 3:
+        with pytest.raises(SettingsError, match="JPEG is not lossless"):
+            pictures.save(tmp_path / "a.jpg", pixels, lossless=True)
 
 
 def test_files_are_reproducible(tmp_path: Path) -> None:

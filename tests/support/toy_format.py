@@ -8,11 +8,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from style_transfer.pictures import Array, OutputFormat, quantize
+from style_transfer.pictures import Array, Encoding, OutputFormat, quantize
 from style_transfer.registry import OUTPUT_FORMATS
 
 
-def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     gray = quantize(pixels[..., :3].mean(axis=2), np.uint8)
     stream.write(b"TOY" + bytes(gray.shape) + gray.tobytes())
 

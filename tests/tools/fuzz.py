@@ -43,8 +43,11 @@ import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 from support import formats, tiny
+from support.avif_files import with_property
+from support.coloured_files import bmp, exif_bytes, tiff_with_exif
 from support.live_page import Page, ask
-from support.picture_files import png
+from support.picture_files import iccp, png
+from support.profiles import ADOBE_TO_D50, rgb_profile
 from support.tiff_files import page as tiff_page
 from support.tiff_files import tiff
 
@@ -134,7 +137,29 @@ def pictures() -> list[Sample]:
         found.append((stream.getvalue(), ".tga" if kind == "TGA" else ".png"))
     stream = io.BytesIO()
     images.to_pil(pixels).convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
-    return [*found, (stream.getvalue(), ".tif"), *rare_pictures()]
+    return [*found, (stream.getvalue(), ".tif"), *rare_pictures(), *coloured_pictures()]
+
+
+def coloured_pictures() -> list[Sample]:
+    """Return small files that state their colours in each way."""
+    samples = np.arange(768, dtype=np.uint16).reshape(16, 16, 3)
+    codes = b"cICP", bytes([9, 16, 0, 1])
+    numbers = b"cHRM", struct.pack(">8I", 31270, 32900, 66000, 32000, 25000, 65000, 15000, 5000)
+    found = [(png(samples, codes), ".png"), (png(samples, numbers, (b"gAMA", struct.pack(">I", 55556))), ".png")]
+    avif = bytes(imagecodecs.avif_encode(samples, level=90, bitspersample=10))
+    at = avif.index(b"colrnclx") + 8
+    avif = avif[:at] + struct.pack(">HH", 9, 18) + avif[at + 4 :]
+    found += [(with_property(avif, b"clap", struct.pack(">IIIIiIiI", 9, 1, 8, 1, -3, 2, 1, 1)), ".avif")]
+    gamma = [round(1.8 * 2**16)] * 3
+    ends = [round(v * 2**30) for v in (0.66, 0.32, 0.02, 0.25, 0.65, 0.1, 0.15, 0.05, 0.8)]
+    profile = rgb_profile(ADOBE_TO_D50, 2.2)
+    found += [(bmp(b"DEBM", more=profile), ".bmp"), (bmp(bytes(4), struct.pack("<9i3I", *ends, *gamma)), ".bmp")]
+    found += [(tiff_with_exif(65535, "R03"), ".tif"), (png(samples, (b"eXIf", exif_bytes(65535, "R03")[6:])), ".png")]
+    for kind in ("JPEG", "WEBP"):
+        stream = io.BytesIO()
+        images.to_pil(samples / np.float32(767)).save(stream, kind, exif=exif_bytes(65535, "R03"))
+        found.append((stream.getvalue(), f".{kind.lower()}"))
+    return [*found, (png(samples, iccp(profile)), ".png")]
 
 
 def rare_pictures() -> list[Sample]:

@@ -13,18 +13,18 @@ from ...registry import OUTPUT_FORMATS
 from ..icc import written_profile
 from ..picture import Array
 from ..pil import exif_block, pillow_limits_off, to_pil
-from .saving import OutputFormat
+from .saving import Encoding, OutputFormat
 
 MAX_EXIF_BYTES: Final = 65_000
 """One APP1 segment has room for 65533 bytes."""
 
 
-def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Write a JPEG, its metadata in EXIF; if they are too long, only `Software`."""
-    exif = exif_block(dpi, metadata)
+    exif = exif_block(encoding.dpi, encoding.metadata)
     if len(exif) > MAX_EXIF_BYTES:
-        exif = exif_block(dpi, {k: v[:1000] for k, v in metadata.items() if k == "Software"})
-    density = (max(1, round(dpi)),) * 2  # JFIF has whole numbers only; EXIF has the exact one
+        exif = exif_block(encoding.dpi, {k: v[:1000] for k, v in encoding.metadata.items() if k == "Software"})
+    density = (max(1, round(encoding.dpi)),) * 2  # JFIF has whole numbers only; EXIF has the exact one
     options = {"dpi": density, "exif": exif, "icc_profile": written_profile()}
     stream.write(encode_with_pillow(to_pil(pixels), "JPEG", quality=95, subsampling=0, **options))
 
@@ -59,5 +59,13 @@ def check_with_pillow(kind: str, stream: BinaryIO, pixels: Array) -> None:
 
 
 OUTPUT_FORMATS.register(".jpg", ".jpeg")(
-    OutputFormat("JPEG", bits=8, alpha=False, encode=encode, check=functools.partial(check_with_pillow, "JPEG"), max_side=65535)
+    OutputFormat(
+        "JPEG",
+        bits=8,
+        alpha=False,
+        encode=encode,
+        check=functools.partial(check_with_pillow, "JPEG"),
+        max_side=65535,
+        lossless=False,
+    )
 )

@@ -13,7 +13,7 @@ import numpy as np
 from ...registry import OUTPUT_FORMATS
 from ..icc import written_profile
 from ..picture import Array, check_pixels, quantize
-from .saving import OutputFormat
+from .saving import Encoding, OutputFormat
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 STRIP_ROWS: Final = 64
@@ -24,18 +24,18 @@ COLOUR_TYPES: Final = {3: 2, 4: 6}
 def encode_png(stream: BinaryIO, pixels: Array) -> None:
     """Write (height, width, 3 or 4) pixels in [0, 1] to a stream as a PNG with 16 bits per channel and an sRGB profile."""
     check_pixels(pixels)
-    encode(stream, pixels, 72, {})
+    encode(stream, pixels, Encoding())
 
 
-def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Write a PNG, its metadata as international texts (iTXt)."""
     height, width, channels = pixels.shape
     stream.write(SIGNATURE)
     stream.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)))
     stream.write(_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(written_profile(), 9)))
-    per_meter = round(dpi / 0.0254)
+    per_meter = round(encoding.dpi / 0.0254)
     stream.write(_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))
-    for key, value in metadata.items():
+    for key, value in encoding.metadata.items():
         stream.write(_chunk(b"iTXt", key.encode("ascii") + b"\0\0\0\0\0" + value.encode("utf-8")))
     packer = zlib.compressobj(6)
     packed = itertools.chain(map(packer.compress, _filtered_rows(pixels)), map(packer.flush, [zlib.Z_FINISH]))

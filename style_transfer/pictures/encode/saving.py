@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -20,29 +20,48 @@ MAX_DPI: Final = 65535
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """What a file holds beside its pixels, and how it holds them.
+
+    `dpi`: the resolution in pixels per inch. `metadata`: texts by name. `lossless`: whether a format that can do both stores the
+    pixels, in its own bits, without loss.
+    """
+
+    dpi: float = 72.0
+    metadata: dict[str, str] = field(default_factory=dict)
+    lossless: bool = False
+
+
+@dataclass(frozen=True)
 class OutputFormat:
     """A format that pictures are written in, registered in `registry.OUTPUT_FORMATS` under each of its suffixes.
 
     `name`: its name in messages. `bits`: 8 or 16 per channel. `alpha`: whether it stores alpha. `max_side`: the largest height
-    and width in pixels; None for no limit.
+    and width in pixels; None for no limit. `lossless`: whether it can store pixels without loss. `halves_colour`: whether it
+    stores colour at half the resolution (4:2:0) otherwise.
 
-    `encode` gets an open file, finite pixels (height, width, 3 or 4) in [0, 1] or slightly outside, the resolution in pixels per
-    inch, and the metadata. `check` gets the written file, open for reading, and the pixels; it raises any exception if the
-    header or the last part of the file is not what was to be written.
+    `encode` gets an open file, finite pixels (height, width, 3 or 4) in [0, 1] or slightly outside, and the `Encoding`. `check`
+    gets the written file, open for reading, and the pixels; it raises any exception if the header or the last part of the file is
+    not what was to be written.
     """
 
     name: str
     bits: int
     alpha: bool
-    encode: Callable[[BinaryIO, Array, float, dict[str, str]], None]
+    encode: Callable[[BinaryIO, Array, Encoding], None]
     check: Callable[[BinaryIO, Array], None]
     max_side: int | None = None
+    lossless: bool = True
+    halves_colour: bool = False
 
 
-def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None) -> None:
+def save(
+    path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None, lossless: bool = False
+) -> None:
     """Write sRGB pixels (height, width, 3) in [0, 1], or 4 channels with alpha by which colours are not multiplied, to `path`.
 
-    The suffix selects the format: TIFF and PNG with 16 bits per channel, JPEG (4:4:4) and WebP with 8 bits at quality 95.
+    The suffix selects the format: TIFF and PNG with 16 bits per channel, JPEG (4:4:4) and WebP (4:2:0) with 8 bits at quality 95,
+    WebP without loss if `lossless`.
     Values are clipped to [0, 1] and rounded. The file has an sRGB profile, the resolution in pixels per inch, and `metadata`,
     which `read_metadata` returns (JPEG has room for 64 kB; of more, only `Software` is kept). For TIFF and PNG the memory
     used does not grow with the picture.
@@ -51,21 +70,23 @@ def save(path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[
     and problems in writing.
     """
     shape = pixels.shape
-    check_output(path, (shape[0], shape[1]) if len(shape) > 1 else None, alpha=len(shape) == 3 and shape[2] == 4)
+    check_output(
+        path, (shape[0], shape[1]) if len(shape) > 1 else None, alpha=len(shape) == 3 and shape[2] == 4, lossless=lossless
+    )
     check_pixels(pixels)
     if not MIN_DPI <= dpi <= MAX_DPI:
         raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
-    entries = checked_metadata(metadata or {})
+    encoding = Encoding(float(dpi), checked_metadata(metadata or {}), lossless)
     output_format = format_of(path)
     with replacing(path, lambda written: output_format.check(written, pixels)) as stream:
-        output_format.encode(stream, pixels, float(dpi), entries)
+        output_format.encode(stream, pixels, encoding)
 
 
-def check_output(path: str | Path, size: tuple[int, int] | None = None, *, alpha: bool = False) -> None:
+def check_output(path: str | Path, size: tuple[int, int] | None = None, *, alpha: bool = False, lossless: bool = False) -> None:
     """Raise unless a picture of `size` (height, width), with alpha if `alpha`, can be saved at `path`. Writes nothing.
 
-    `SettingsError`: the suffix is unknown, or the format does not support the size or alpha. `OutputError`: the folder does
-    not exist or is not writable, or `path` is a folder or not a regular file.
+    `SettingsError`: the suffix is unknown, or the format does not support the size, alpha or `lossless`. `OutputError`: the
+    folder does not exist or is not writable, or `path` is a folder or not a regular file.
     """
     name = shown(path)
     output_format = format_of(path)
@@ -77,6 +98,8 @@ def check_output(path: str | Path, size: tuple[int, int] | None = None, *, alpha
         )
     if alpha and not output_format.alpha:
         raise SettingsError(f"{name}: {output_format.name} does not store alpha; use {_suffixes(lambda other: other.alpha)}")
+    if lossless and not output_format.lossless:
+        raise SettingsError(f"{name}: {output_format.name} is not lossless; use {_suffixes(lambda other: other.lossless)}")
     check_target(path)
 
 

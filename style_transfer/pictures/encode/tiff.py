@@ -14,16 +14,17 @@ from ...registry import OUTPUT_FORMATS
 from ..icc import written_profile
 from ..picture import Array, quantize
 from ..pil import ascii_only
-from .saving import OutputFormat
+from .saving import Encoding, OutputFormat
 
 STRIP_ROWS: Final = 64
 CLASSIC_BYTES: Final = (1 << 32) - (1 << 25)
 """The most raw bytes of a classic TIFF, whose offsets have 32 bits; the margin is for deflate's overhead, profile and tags."""
 
 
-def encode(stream: BinaryIO, pixels: Array, dpi: float, metadata: dict[str, str]) -> None:
+def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Write a TIFF, or a BigTIFF above 4 GB."""
     height, width, channels = pixels.shape
+    dpi, metadata = encoding.dpi, encoding.metadata
     with tifffile.TiffWriter(stream, bigtiff=height * width * 2 * channels > CLASSIC_BYTES, byteorder="<") as file:
         file.write(
             _strips(pixels),
