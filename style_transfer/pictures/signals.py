@@ -84,10 +84,10 @@ class Signal:
 
     @property
     def name(self) -> str:
-        """The name for messages, such as "Display P3" or "BT.2020 PQ"."""
+        """The name for messages, such as "Display P3", "BT.2020 PQ" or "BT.2020 with gamma 2.2"."""
         if self.transfer == SRGB_CURVE or self == ADOBE_RGB:
             return self.primaries.name
-        return f"{self.primaries.name} {self.transfer if isinstance(self.transfer, str) else f'gamma {self.transfer:.4g}'}"
+        return f"{self.primaries.name} {self.transfer if isinstance(self.transfer, str) else f'with gamma {self.transfer:.4g}'}"
 
     @property
     def high_range(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 from support.coloured_files import bmp
 from support.picture_files import close, iccp, png, put
@@ -211,6 +212,25 @@ def test_numbers_of_bmp(reciprocal: bool, tmp_path: Path) -> None:
         plain = read_bmp(tmp_path, bmp(bytes(4), numbers))
         close(plain.pixels, BMP_COLOUR, 1e-6)
         assert len(plain.notes) == notes
+
+
+def test_primaries_of_tiff(tmp_path: Path) -> None:
+    """The default of the transfer function in TIFF 6.0 is the exponent 2.2."""
+    own = to_d50((0.66, 0.32), (0.25, 0.65), (0.15, 0.05))
+    for values, expected, notes in (
+        (CHRM["own"], rgb_expected(VALUES, own, 2.2), 0),
+        (CHRM["srgb"], VALUES, 0),
+        ((0.0,) * 8, VALUES, 1),
+        ((0.3,) * 8, VALUES, 1),
+    ):
+        points = [number for value in values for number in (round(value * 10000), 10000)]
+        tags = [(318, "2I", 2, points[:4], True), (319, "2I", 6, points[4:], True)]
+        tifffile.imwrite(tmp_path / "a.tif", SAMPLES, photometric="rgb", extratags=tags)
+        found = pictures.load(tmp_path / "a.tif")
+        close(found.pixels, expected, 2e-3)
+        assert len(found.notes) == notes
+    tifffile.imwrite(tmp_path / "a.tif", SAMPLES, photometric="rgb", extratags=[(319, "2I", 6, [1, 0] * 6, True)])
+    assert len(pictures.load(tmp_path / "a.tif").notes) == 1
 
 
 # profiles

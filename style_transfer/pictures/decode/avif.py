@@ -90,11 +90,13 @@ def _crop(raw: Samples, apertures: list[bytes]) -> None:
 
 
 def _apply_codes(raw: Samples, primaries: int, transfer: int) -> None:
-    """Let samples have the colours of codes of H.273, where unspecified means sRGB; unknown ones are a note."""
+    """Let samples have the colours of codes of H.273, where an unspecified one means sRGB's; unknown codes are a note."""
+    if primaries == transfer == UNSPECIFIED:
+        return
     signal = signals.from_codes(*(1 if code == UNSPECIFIED else code for code in (primaries, transfer)))
     if signal is None:
         raw.notes.append(f"its colour signal (nclx {primaries}-{transfer}) is not supported: ignored, sRGB assumed")
-    elif signal != signals.Signal(signals.SRGB):
+    else:
         signals.apply(raw, signal)
 
 

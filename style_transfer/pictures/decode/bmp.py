@@ -61,6 +61,8 @@ def _apply_colours(raw: Samples, stream: BinaryIO, header: bytes) -> None:
         stream.seek(14 + offset)
         profile = stream.read(length) if length <= MAX_ICC_BYTES else b""
         raw.icc = profile if len(profile) == length else b""
+    elif kind == b"BGRs":
+        signals.apply(raw, signals.Signal(signals.SRGB))
     elif kind == b"KNIL":  # PROFILE_LINKED
         raw.notes.append("its colour profile is in another file: ignored, sRGB assumed")
     elif kind == CALIBRATED and any(numbers[:9]):

@@ -94,7 +94,10 @@ def apply_colours(raw: Samples, described: Mapping[bytes, bytes]) -> None:
     codes = described.get(b"cICP")
     if codes is not None and _apply_codes(raw, codes):
         return
-    if raw.icc is not None or b"sRGB" in described:
+    if raw.icc is not None:
+        return
+    if b"sRGB" in described:
+        signals.apply(raw, signals.Signal(signals.SRGB))
         return
     numbers, gamma = described.get(b"cHRM"), described.get(b"gAMA")
     if numbers is None and gamma is None:

@@ -14,6 +14,7 @@ from PIL import Image
 from ...errors import ImageError
 from ...files import shown
 from ...registry import INPUT_FORMATS
+from .. import signals
 from ..picture import Array, Samples
 from ..pil import EXIF_IFD, ORIENTATION, exif_profile, parse_description, xmp_orientation
 from .loading import InputFormat, Scope, check_size
@@ -22,6 +23,9 @@ from .tiff_values import check_fax, colours_of_palette, decode_ycbcr, lab_to_srg
 
 MAX_CHANNELS: Final = 32
 XMP: Final = 700
+WHITE_POINT: Final = 318
+PRIMARY_CHROMATICITIES: Final = 319
+D65_FRACTIONS: Final = (3127, 10000, 3290, 10000)
 YCBCR: Final = 6
 JPEG: Final = 7
 SPACES: Final = {
@@ -59,11 +63,27 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
             raw.bits = f"{page.bitspersample} bit{'s' * (page.bitspersample != 1)}"
         if EXIF_IFD in page.tags:
             raw.exif_icc = exif_profile(functools.partial(_exif, stream, page))
+        if raw.icc is None and space != "cmyk":
+            _apply_primaries(raw, page)
         _select_alpha(raw, tuple(page.extrasamples), colours)
         _interpret(raw, page, kind)
     if raw.values.dtype.kind == "f" and raw.icc is None and values.dtype.kind == "f":
         notes.append("floating-point samples without a colour profile: read as sRGB, not as linear light")
     return raw
+
+
+def _apply_primaries(raw: Samples, page: Any) -> None:
+    """Let samples have the primaries of a page's tags, with the exponent 2.2, the default of TIFF 6.0, section 20."""
+    values, white = page.tags.valueof(PRIMARY_CHROMATICITIES), page.tags.valueof(WHITE_POINT)
+    if values is None:
+        return
+    try:
+        stated = np.concatenate([values, D65_FRACTIONS if white is None else white]).reshape(4, 2, 2).astype(np.float64)
+        with np.errstate(divide="raise", invalid="raise"):
+            points = [(float(x), float(y)) for x, y in stated[..., 0] / stated[..., 1]]
+        signals.apply(raw, signals.from_numbers(points, 2.2))
+    except (ArithmeticError, TypeError, ValueError):
+        raw.notes.append("its primaries cannot be right: ignored, sRGB assumed")
 
 
 def _exif(stream: BinaryIO, page: Any) -> Image.Exif:
@@ -164,7 +184,8 @@ def _interpret(raw: Samples, page: Any, kind: str) -> None:
 
 SCOPE: Final = Scope(
     samples="gray (also min-is-white), RGB, palette, CMYK, CIELAB or YCbCr of 1 to 32 bits, or 16- to 64-bit floating point",
-    colour="ICC profile, else Adobe RGB if EXIF says so; CIELAB (D50) and YCbCr by their definition in TIFF",
+    colour="ICC profile, else primaries (tags WhitePoint and PrimaryChromaticities), else Adobe RGB if EXIF says so; CIELAB "
+    "(D50) and YCbCr by their definition in TIFF",
     orientation="the tag Orientation of any type, else XMP",
     alpha="straight, or multiplied (ExtraSamples 1): then colours are divided by it, whether alpha is kept or not",
     more=(
