@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from support.report_page import Page
 from support.runs import Asked, progress, result, run_info
-from support.settings import resolved
 
 from style_transfer.errors import NumericError, SettingsError
 from style_transfer.files import Task
@@ -26,6 +25,7 @@ from style_transfer.observers.report import Report, ReportOptions, elements
 from style_transfer.observers.report import page as report_page
 from style_transfer.observers.report.page import RunRecord, command
 from style_transfer.registry import OBSERVERS
+from style_transfer.settings import Settings
 
 HOSTILE = '"><script>alert(1)<\\script>\u202egnp.jpg'
 SCALES = ((24, 32, 6), (48, 64, 4))
@@ -34,7 +34,7 @@ SCALES = ((24, 32, 6), (48, 64, 4))
 def recipe(**settings: Any) -> dict[str, Any]:
     return {
         "program": "style_transfer 9.9", "command": "style_transfer /home/somebody/x", "dpi": 72,
-        "settings": resolved(**settings).as_dict(),
+        "settings": Settings(**settings).resolve().as_dict(),
         "content": {"name": HOSTILE, "sha256": "0" * 64}, "styles": [{"name": "s.png", "sha256": "1" * 64}],
         "network": {"name": "compact", "weights": "built-in sha256:ab", "note": ""}, "precision": "fp32",
         "devices": ["cpu"], "threads": 2, "versions": {"python": "3.11.0", "torch": "2.15"},
@@ -192,7 +192,8 @@ def test_times_and_memory_by_scale(place: Path) -> None:
 def test_settings_that_differ_are_listed_and_all_are_in_a_table_of_their_own(place: Path) -> None:
     page = write(place, network="compact", content_weight=0.123456789, weights="/home/x/w.safetensors", normalize_gradients=True)
     rows = [row for row in page.rows if len(row) == 3 and row[0].startswith("--")]
-    assert [row for row in rows if row[0] == "--content-weight"] == [["--content-weight", "0.123457", "0.015"]]
+    default = str(Settings().resolve().content_weight)
+    assert [row for row in rows if row[0] == "--content-weight"] == [["--content-weight", "0.123457", default]]
     assert ["--weights", "w.safetensors", "none"] in rows
     assert {row[0] for row in rows} == {"--network", "--content-weight", "--weights", "--normalize-gradients"}
     assert {row[0] for row in page.rows if len(row) == 2 and row[0].startswith("--")} >= {"--pooling", "--alpha", "--network"}
