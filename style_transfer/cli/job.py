@@ -11,7 +11,7 @@ from typing import Final
 from .. import engine
 from ..errors import SettingsError, near_miss
 from ..files import exists, similar_name
-from ..losses.guidance import Region, as_mask, regions_of
+from ..losses.guidance import Region, as_mask, painted_share, regions_of
 from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
 from ..pictures import Picture, Pixels, Reading, format_of, load
@@ -73,7 +73,9 @@ class JobReader:
         styles = [self._load(path, proof=self.options.proof) for path in task.styles]
         start = None if init in INITS else self._load(init, proof=self.options.proof)
         regions = self._regions(content, styles)
-        coloring = Coloring(settings, content.pixels, [style.pixels for style in styles], content.alpha)
+        share = painted_share(regions, content.size)
+        painted = None if share is None else share[0, 0].numpy()
+        coloring = Coloring(settings, content.pixels, [style.pixels for style in styles], content.alpha, painted)
         run = engine.Job.create(
             from_pixels(coloring.content),
             [from_pixels(style) for style in coloring.styles],

@@ -27,6 +27,8 @@ RESERVE = 0.8
 """The share of what is left for tiles that a plan uses: allocators round up."""
 LIBRARIES = 150_000_000
 """Bytes that libraries allocate on a CPU during a run, in addition to those that they hold after the first small tiles."""
+SMALLEST_SIDE = 64
+"""Smaller tiles than of this many pixels are not planned on a CPU: more than half of their work would be overlap."""
 GOOD_SIDE = 640
 """Tiles of this many pixels overlap by a sixth; memory that is left is better spent on keeping graphs than on larger tiles."""
 
@@ -123,7 +125,8 @@ def _fitting_plan(networks: Sequence[Network], size: Size, settings: Resolved, r
 
     if room >= state * 1.02:
         fitting = limits(room - state, host=False)
-        if device.type == "cpu" or not cramped(fitting, network, layers):
+        side = SMALLEST_SIDE if device.type == "cpu" else GOOD_SIDE / 2
+        if not cramped(fitting, network, size, layers, side):
             seen = network.spec.extended(size)
             needed = math.prod(seen) * costs.bound(network, layers) * sharing / workers
             keeps_freed = needed <= room - state
@@ -135,9 +138,18 @@ def _fitting_plan(networks: Sequence[Network], size: Size, settings: Resolved, r
         left = SHARE * memory.free_host_bytes()
         if left >= state * 1.5:  # the outputs of segments and their gradients, 32 bytes for each pixel, also need room
             return Plan(limits(room, host=True), host=True)
+    least = least_budget(network, size, layers, workers) * sharing / RESERVE
+    needs = f"{size[1]}x{size[0]} needs {memory.show_bytes(state)} and {memory.show_bytes(least)} for its smallest tiles"
+    if device.type == "cpu" and settings.memory is not None:
+        own = parse_bytes("--memory", settings.memory) - room
+        enough = math.ceil((own + max(state * 1.02, state + least)) / 1e7) / 100
+        raise MemoryLimitError(
+            f"--memory {settings.memory} is too little: the program takes {memory.show_bytes(own)}, and {needs}; "
+            f"give --memory {enough:.2f}GB, or take a smaller --end-scale"
+        )
     raise MemoryLimitError(
-        f"{size[1]}x{size[0]} needs {memory.show_bytes(state)} beside the tiles, but only "
-        f"{memory.show_bytes(max(0, left))} of memory are left on cpu; take a smaller --end-scale, or raise --memory"
+        f"{needs}, but only {memory.show_bytes(max(0, left))} of memory are left on cpu; "
+        "take a smaller --end-scale, or raise --memory"
     )
 
 
@@ -157,14 +169,9 @@ def fit_tiles(
         return UNLIMITED
     segments = network.spec.segments(key)
     prices = costs.costs(network, key)
-    stored = 0.0  # outputs of segments and their gradients, for the whole picture
     areas = good_areas(segments)
-    sizes = []
-    for segment in segments:
-        sizes.append(math.prod(shape))
-        shape = segment.output_size(shape)
-        stored += 0 if segment.last or host else 2 * network.features.itemsize * segment.channels * math.prod(shape) / workers
-    room = budget - stored
+    sizes, stored = _cells(network, size, key)
+    room = budget - (0 if host else stored / workers)
     work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
     areas = [max(1.0, min(work / c.peak, costs.largest_area(s))) for c, s in zip(prices, segments, strict=True)]
     spare = room - work
@@ -175,6 +182,25 @@ def fit_tiles(
         keep[index] = int(share / prices[index].kept)
         spare -= share
     return Limits(False, tuple(int(a) for a in areas), tuple(keep))
+
+
+def least_budget(network: Network, size: Size, layers: Collection[str], workers: int = 1) -> float:
+    """Return the bytes that tiles of `SMALLEST_SIDE` need."""
+    key = tuple(sorted(layers))
+    prices = costs.costs(network, key)
+    sizes, stored = _cells(network, size, key)
+    areas = tile_areas(network.spec.segments(key), SMALLEST_SIDE)
+    return (stored + max(min(area, cells) * c.peak for area, cells, c in zip(areas, sizes, prices, strict=True))) / workers
+
+
+def _cells(network: Network, size: Size, layers: Collection[str]) -> tuple[list[int], float]:
+    """Return the cells of each segment's input, and the bytes of all outputs of segments and their gradients."""
+    shape, sizes, stored = network.spec.extended(size), [], 0.0
+    for segment in network.spec.segments(layers):
+        sizes.append(math.prod(shape))
+        shape = segment.output_size(shape)
+        stored += 0 if segment.last else 2 * network.features.itemsize * segment.channels * math.prod(shape)
+    return sizes, stored
 
 
 def tiles_of(pixels: int, network: Network, layers: Collection[str]) -> Limits:
@@ -191,25 +217,31 @@ def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
 
 def good_areas(segments: Sequence[Segment]) -> list[float]:
     """Return the area of tiles that are as large as is useful, in cells of each segment's input."""
-    areas, side = [], float(GOOD_SIDE)
+    return tile_areas(segments, GOOD_SIDE)
+
+
+def tile_areas(segments: Sequence[Segment], side: float) -> list[float]:
+    """Return the area of tiles that own `side` x `side` pixels, with their overlap, in cells of each segment's input."""
+    areas = []
     for segment in segments:
         areas.append((side + 2 * segment.geometry.halo) ** 2)
         side /= segment.geometry.stride
     return areas
 
 
-def cramped(limits: Limits, network: Network, layers: Collection[str]) -> bool:
-    """Return whether tiles are much smaller than is useful."""
-    good = good_areas(network.spec.segments(layers))
-    return not limits.whole and any(area < useful / 2 for area, useful in zip(limits.areas, good, strict=True))
+def cramped(limits: Limits, network: Network, size: Size, layers: Collection[str], side: float) -> bool:
+    """Return whether tiles of a picture of `size` own less than `side` x `side` pixels."""
+    sizes, _ = _cells(network, size, layers)
+    least = tile_areas(network.spec.segments(layers), side)
+    return not limits.whole and any(area < min(cells, few) for area, cells, few in zip(limits.areas, sizes, least, strict=True))
 
 
 def state_bytes(network: Network, size: Size, settings: Resolved, *, regions: int = 0, processes: int = 1) -> int:
     """Return the bytes that grow with the picture, on each of `processes` that share it.
 
     These are the picture, its gradient, the optimizer's state, the average and content targets; with a margin also the continued
-    picture and its gradient; with masks for `regions` also the
-    content picture and the blend mask, and the guides of each region, which every process has for the whole picture.
+    picture and its gradient; with masks for `regions` also the content picture and the blend mask, and the guides of each region,
+    which every process has for the whole picture.
     """
     strides = network.spec.strides
     optimizer = OPTIMIZERS[settings.optimizer]

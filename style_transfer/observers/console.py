@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 from tqdm import tqdm
 
+from ..errors import OutputError
+from ..files import reason
 from ..geometry.scales import Stage
 from ..registry import OBSERVERS
 from .history import Late
@@ -221,7 +223,7 @@ class JSONLines(Console):
     def __init__(self, out: TextIO | None = None, stream: TextIO | None = None) -> None:
         super().__init__(stream)
         self.out = out or sys.stdout
-        self._open = True
+        self._failure: OSError | None = None
         self._late: Late[dict[str, Any]] = Late()
 
     @classmethod
@@ -230,13 +232,13 @@ class JSONLines(Console):
         return cls() if command.json and not command.rank else None
 
     def _print(self, event: Mapping[str, Any]) -> None:
-        """Print an event, unless the reader has closed the pipe, which does not end the run."""
-        if not self._open:
+        """Print an event, unless an earlier one could not be printed, which does not end the run."""
+        if self._failure is not None:
             return
         try:
             print(json.dumps(event, allow_nan=False), file=self.out, flush=True)
-        except OSError:
-            self._open = False
+        except OSError as error:
+            self._failure = error
             if self.out is sys.stdout:
                 discard_stdout()
 
@@ -273,10 +275,15 @@ class JSONLines(Console):
         self._print_arrived(wait=True)
 
     def done(self, result: Result, files: Mapping[str, Path]) -> None:
-        """Print the result and the files that the observers wrote."""
+        """Print the result and the files that the observers wrote.
+
+        Raises `OutputError` if this or an earlier line could not be printed and the reader has not closed the pipe.
+        """
         height, width = result.size
         about = {"output": str(result.path), "width": width, "height": height, "interrupted": not result.complete}
         self._print({"event": "done"} | about | {name: str(path) for name, path in files.items()})
+        if self._failure is not None and not isinstance(self._failure, BrokenPipeError):
+            raise OutputError(f"--json: standard output cannot be written: {reason(self._failure)}") from self._failure
 
     def close(self) -> None:
         """Print the iterations that have not been printed yet."""

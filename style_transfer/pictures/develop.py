@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,7 +10,8 @@ import numpy as np
 from ..errors import ImageError
 from ..files import shown
 from .icc import is_srgb, profile_name, soft_proof, to_srgb, usable_profile
-from .picture import CHANNELS, Array, Picture, Pixels, Reading, Samples, row_blocks
+from .picture import CHANNELS, Array, Picture, Pixels, Reading, Samples, for_row_blocks, row_blocks
+from .shaper import gray_table, shaper
 
 TURNS: Final[dict[object, Callable[[Array], Array]]] = {
     1: lambda a: a,
@@ -59,22 +59,46 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
     if samples.dtype.kind == "f":
         _check_scale(samples, raw.white, name)
     pixels = np.empty((*samples.shape[:2], 3), np.float32)
-    convert = raw.convert or functools.partial(to_srgb, space=raw.space, profile=profile)
-    precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
-    low, high = 0.0, 1.0
-    for rows in row_blocks(pixels.shape):
-        block = np.divide(samples[rows], raw.white, dtype=precision).astype(np.float32, copy=False)
-        if opacity is not None:
-            block = _unmultiplied(block, np.divide(opacity[rows], raw.white, dtype=precision))
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        _check_finite(block, name)
-        pixels[rows] = np.clip(convert(block), 0, 1)
+    by_value = None if opacity is not None else _by_value(raw, samples, profile)
+
+    def convert(rows: slice) -> tuple[float, float]:
+        """Convert some rows; return the lowest and the highest of their values, and of 0 and 1."""
+        low, high = 0.0, 1.0
+        if by_value is not None:
+            by_value(samples[rows], pixels[rows])
+        else:
+            block = np.divide(samples[rows], raw.white, dtype=precision).astype(np.float32, copy=False)
+            if opacity is not None:
+                block = _unmultiplied(block, np.divide(opacity[rows], raw.white, dtype=precision))
+            low, high = min(low, float(block.min())), max(high, float(block.max()))
+            _check_finite(block, name)
+            converted = raw.convert(block) if raw.convert else to_srgb(block, raw.space, profile)
+            np.clip(converted, 0, 1, out=pixels[rows])
         if proof is not None:
             pixels[rows] = np.clip(soft_proof(pixels[rows], proof), 0, 1)
+        return low, high
+
+    precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
+    ranges = for_row_blocks(pixels.shape, convert)
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     if low < -1e-6 or high > 1 + 1e-6:
         notes.append(f"values from {low:.4g} to {high:.4g}: clipped to 0 ... 1")
     reading = _reading(raw, converted=profile is not None, transparent=transparent, kept=keep_alpha)
     return Picture(pixels, tuple(notes), alpha, reading)
+
+
+def _by_value(raw: Samples, samples: Array, profile: tuple[bytes, str] | None) -> Callable[[Array, Pixels], object] | None:
+    """Return a function that converts integer samples, all at most white, into pixels; None where it takes more than that."""
+    if samples.dtype.kind != "u" or raw.white != np.iinfo(samples.dtype).max or raw.convert or samples.shape[2] == 4:
+        return None
+    if profile is None:
+        return lambda block, pixels: np.divide(block, np.float32(raw.white), out=pixels, dtype=np.float32)
+    icc, owner = profile
+    if samples.shape[2] == 1:
+        table = gray_table(icc, owner, samples.dtype)
+        return lambda block, pixels: np.take(table, block[..., 0], axis=0, out=pixels, mode="clip")
+    shape = shaper(icc, samples.dtype)
+    return None if shape is None else lambda block, pixels: np.copyto(pixels, shape(block))
 
 
 def _reading(raw: Samples, *, converted: bool, transparent: bool, kept: bool) -> Reading:

@@ -5,20 +5,25 @@ Inside the program a picture is float32 sRGB in [0, 1], shape (height, width, 3)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import OutputError
 
+T = TypeVar("T")
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.float32]
 
-BLOCK_PIXELS: Final = 1 << 20
+BLOCK_PIXELS: Final = 1 << 17
 """Large pictures are converted in blocks of rows of about this many pixels."""
+THREADS: Final = 4
+"""Blocks are converted on at most so many threads at a time, which bounds the memory of those under way."""
 CHANNELS: Final = {"gray": 1, "rgb": 3, "cmyk": 4}
 """The number of colour channels of each colour space of files."""
 
@@ -107,6 +112,12 @@ def row_blocks(shape: tuple[int, ...], pixels: int | None = None) -> Iterator[sl
     rows = max(1, (pixels or BLOCK_PIXELS) // max(1, shape[1]))
     for top in range(0, shape[0], rows):
         yield slice(top, min(top + rows, shape[0]))
+
+
+def for_row_blocks(shape: tuple[int, ...], work: Callable[[slice], T]) -> list[T]:
+    """Return the results of `work` for all blocks of `row_blocks`, computed on up to `THREADS` threads."""
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(work, row_blocks(shape)))
 
 
 def check_pixels(pixels: Array) -> None:

@@ -176,7 +176,7 @@ def _linear_srgb(values: Array) -> Array:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-def _coded_srgb(light: Array) -> Array:
+def coded_srgb(light: Array) -> Array:
     """Return sRGB-coded values of linear light in [0, 1] (IEC 61966-2-1)."""
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
@@ -252,5 +252,5 @@ def to_standard_range(block: Pixels, signal: Signal) -> Pixels:
         luminance = light @ matrix[1].astype(np.float32)
         light = light * (np.float32(HLG_PEAK / WHITE_LEVEL) * luminance ** np.float32(0.2))[..., None]
     linear = light @ np.linalg.solve(to_xyz(SRGB), matrix).T.astype(np.float32)
-    coded: Pixels = _coded_srgb(np.clip(linear, 0, 1))
+    coded: Pixels = coded_srgb(np.clip(linear, 0, 1))
     return coded

@@ -126,3 +126,13 @@ def test_a_zip_bomb_is_refused_as_weights(old: Path, capsys: pytest.CaptureFixtu
     forged = Path("x.pth").read_bytes().replace((5 * 2**20).to_bytes(4, "little"), (2**32 - 2).to_bytes(4, "little"))
     Path("x.pth").write_bytes(forged)
     fails(["c.png", "s.png", "--weights", "x.pth"], 4, capsys, "x.pth")
+
+
+def test_what_masks_leave_out_keeps_its_colours(place: Path) -> None:
+    Image.new("RGB", (60, 48), (90, 120, 60)).save("c.png")
+    mask = np.zeros((48, 60), np.uint8)
+    mask[:, 30:] = 255
+    Image.fromarray(mask).save("m.png")
+    assert cli.main(command("--quiet", "--content-mask", "m.png", "--color", "match-content")) == 0
+    left = pixels()[:, :20].reshape(-1, 3).mean(0)
+    assert np.abs(left - np.array([90, 120, 60]) / 255).max() < 0.01

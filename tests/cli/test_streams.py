@@ -47,6 +47,13 @@ def test_standard_output_on_a_full_disk_is_no_error(place: Path) -> None:
     assert pixels().shape == (37, 46, 3)
 
 
+def test_json_on_a_full_disk_is_an_error_at_the_end(place: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = run_program("--json", capture_output=False, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 6 and "standard output cannot be written: No space left" in done.stderr
+    assert pixels().shape == (37, 46, 3)
+
+
 @pytest.mark.parametrize(
     "variables",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import weakref
 from collections.abc import Callable
 
@@ -81,6 +82,7 @@ def test_masks_leave_less_room_for_tiles(make_network: MakeNetwork, monkeypatch:
     monkeypatch.setattr(costs, "costs", lambda *_: ())
     monkeypatch.setattr(planner, "fit_tiles", lambda *_, **__: UNLIMITED)
     monkeypatch.setattr(costs, "bound", lambda *_: 0.0)
+    monkeypatch.setattr(planner, "least_budget", lambda *_: 0.0)
     monkeypatch.setattr(memory, "used_bytes", lambda _: 10**9 - planner.LIBRARIES - int(1.1 * state))
     assert planner.plan_for([network], size, settings).limits == UNLIMITED
     with pytest.raises(MemoryLimitError, match="4000x4000 needs"):
@@ -124,11 +126,11 @@ def test_the_picture_moves_to_the_host_where_a_device_is_too_small(monkeypatch: 
     free["cuda"] = 6e9
     plan = planner.plan_for([network], size, resolved())
     assert plan.host and not plan.limits.whole and plan.state_device(network) == torch.device("cpu")
-    assert not planner.cramped(plan.limits, network, LAYERS)
+    assert not planner.cramped(plan.limits, network, size, LAYERS, 320)
     free["cuda"] = 4e9  # less than the state
     assert planner.plan_for([network], size, resolved()).host
     free["cpu"] = 3e9
-    with pytest.raises(MemoryLimitError, match="needs 4.6 GB beside the tiles, but only 2.5 GB of memory are left on cpu"):
+    with pytest.raises(MemoryLimitError, match="needs 4.6 GB and .* tiles, but only 2.5 GB of memory are left on cpu"):
         planner.plan_for([network], size, resolved())
 
 
@@ -182,12 +184,35 @@ def test_a_limit_makes_tiles_and_the_same_picture(make_network: MakeNetwork, mon
     used = 10**9
     monkeypatch.setattr(memory, "used_bytes", lambda device: used)
     monkeypatch.setattr(planner, "LIBRARIES", 0)
+    monkeypatch.setattr(planner, "SMALLEST_SIDE", 4)
     room = 128 * 96 * 100 + 400_000
     limited = iterates_of(make_network(), memory=str(used + room))
     # in float32 rounding grows from step to step, by the sign of content differences near zero above all
     assert limited[-1].tiles > (1,) and float(limited[-1].loss) == pytest.approx(float(whole[-1].loss), rel=2e-2)
-    with pytest.raises(MemoryLimitError, match="beside the tiles"):
+    with pytest.raises(MemoryLimitError, match=r"is too little: the program takes 1\.0 GB.*give --memory 1\.\d\dGB"):
         iterates_of(make_network(), memory=str(used + 10))
+
+
+def test_limits_have_no_cliff_and_a_refusal_names_one_that_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network.__new__(Network)
+    network.spec, network.features, network.devices = VGG19, torch.float32, (torch.device("cpu"),)
+    network.measured = {}
+    monkeypatch.setattr(costs, "cost", lambda network, key: costs.Cost(4000.0, 1250.0, 1e-6))
+    monkeypatch.setattr(costs, "growth", lambda network, key: (2e8, 1500.0))
+    used = 6 * 10**8
+    monkeypatch.setattr(memory, "used_bytes", lambda device: used)
+    size, work, refused = (1536, 2048), [], []
+    for megabytes in range(700, 6000, 50):
+        try:
+            plan = planner.plan_for([network], size, resolved(network="vgg19", memory=f"{megabytes}MB"))
+        except MemoryLimitError as error:
+            refused.append(str(error))
+            continue
+        sweep = Sweep([network], size, LAYERS, plan.limits)
+        work.append(sum(tile.read.area * part.segment.geometry.stride**2 for part in sweep.parts for tile in part.tiles[0]))
+    assert len(refused) > 5 and len(work) > 50 and max(work) < 4 * min(work)
+    named = re.search(r"give --memory (\S+GB)", refused[-1])
+    assert named and planner.plan_for([network], size, resolved(network="vgg19", memory=named[1])).limits.areas
 
 
 def test_what_was_measured_of_a_network_goes_with_it(make_network: MakeNetwork) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -223,6 +224,15 @@ def test_events_bring_the_state_and_the_curves(page: Page) -> None:
             rows = rows[: curves["from"]] + curves["rows"]
     assert rows == [[1, 3.0, 1.0, None], [2, 1.5, 0.5, None], [3, 1.0, pytest.approx(1 / 3), None]]
     assert json.loads(ask(page.server, "/curves.json")[2])["rows"] == rows
+
+
+def test_curves_without_viewers_have_the_newest_step(page: Page) -> None:
+    page.show(1)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask, page.server, "/curves.json")
+        until(lambda: page.server.routes.curves_wanted)
+        page.show(2)
+        assert [row[0] for row in json.loads(answer.result()[2])["rows"]] == [1, 2]
 
 
 def test_events_are_skipped_for_a_client_that_does_not_read(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

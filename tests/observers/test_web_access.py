@@ -46,7 +46,9 @@ def test_a_link_on_another_site_leads_to_the_page(page: Page) -> None:
     assert ask(page.server, "/state.json", Sec_Fetch_Site="same-origin")[0] == 200
 
 
-@pytest.mark.parametrize(("host", "status"), [("evil.com", 403), ("localhost.evil.com", 403), ("", 400), ("127.0.0.1:1", 403),
+@pytest.mark.parametrize(("host", "status"), [("evil.com", 403), ("localhost.evil.com", 403), ("", 400), ("evil.com:1", 403),
+                                              ("127.0.0.1:1", 200),
+                                              ("localhost:9000", 200),
                                               ("localhost", 200), ("[::1]", 200), ("127.0.0.1", 200)])  # fmt: skip
 def test_only_names_of_this_machine_are_answered(host: str, status: int, page: Page) -> None:
     assert ask(page.server, "/state.json", Host=host)[0] == status

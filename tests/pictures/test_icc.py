@@ -24,6 +24,8 @@ from support.profiles import (
     cmyk_profile,
     gamma_tag,
     icc,
+    lab_of,
+    lut16,
     rgb_expected,
     rgb_profile,
     srgb_encode,
@@ -32,6 +34,7 @@ from support.profiles import (
 from style_transfer import pictures
 from style_transfer.errors import SettingsError
 from style_transfer.pictures import picture
+from style_transfer.pictures.shaper import shaper
 
 RAMP = np.concatenate([np.geomspace(1e-4, 0.05, 40), np.linspace(0, 1, 60)])
 
@@ -63,6 +66,28 @@ def test_rgb_profiles(matrix: Array, gamma: float, kind: str, tmp_path: Path) ->
     picture = pictures.load(path)
     assert picture.notes == ()
     close(picture.pixels, rgb_expected(samples / 65535, matrix, gamma), 1e-3)
+
+
+def lut_profile() -> bytes:
+    """An RGB profile of a table in which channels are not independent: green takes from red where both are high."""
+    grid = np.array(list(itertools.product(np.linspace(0, 1, 9), repeat=3)))
+    mixed = grid - np.stack([0.3 * grid[:, 0] * grid[:, 1] * (1 - grid[:, 2]), *np.zeros((2, len(grid)))], 1)
+    lab = lab_of(mixed @ SRGB_TO_D50.T)
+    table = np.column_stack([lab[:, 0] * 652.8, (lab[:, 1] + 128) * 256, (lab[:, 2] + 128) * 256]) / 65535
+    return icc(b"RGB ", {b"A2B0": lut16(3, 3, 9, np.clip(table, 0, 1))}, pcs=b"Lab ")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["adobe", "linear", "table"])
+def test_integers_are_converted_as_floats_are(kind: str, dtype: Any, tmp_path: Path) -> None:
+    profile = {"adobe": rgb_profile(ADOBE_TO_D50, 563 / 256), "linear": rgb_profile(P3_TO_D50, 1.0), "table": lut_profile()}[kind]
+    assert (shaper(profile, np.dtype(dtype)) is None) == (kind == "table")
+    white = np.iinfo(dtype).max
+    samples = np.rint(colours() * white).astype(dtype)
+    for name, values in (("integer", samples), ("float", (samples / white).astype(np.float32))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", values, photometric="rgb", iccprofile=profile)
+    integer, floating = (pictures.load(tmp_path / f"{name}.tif").pixels for name in ("integer", "float"))
+    close(integer, floating, 1.1 / 65535)
 
 
 def test_colour_blocks_equal_the_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import io
 import os
 import re
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -143,12 +145,53 @@ def forged_webp(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("forge", [forged_png, forged_tiff, forged_jpeg, forged_webp])
+def forged_gif(width: int, height: int) -> bytes:
+    data = pil_bytes(Image.new("P", (16, 16)), "GIF", transparency=3, disposal=2)  # Pillow fills the screen with it
+    return data[:6] + struct.pack("<HH", width, height) + data[10:]
+
+
+def forged_gif_frame(width: int, height: int) -> bytes:
+    """Return a GIF whose first image is larger than its screen, behind an extension."""
+    data = pil_bytes(Image.new("P", (16, 16)), "GIF", comment=b"so small", transparency=3, disposal=2)
+    at = data.index(b",\0\0\0\0\x10\0\x10\0")
+    return data[: at + 5] + struct.pack("<HH", width, height) + data[at + 9 :]
+
+
+def forged_jpeg2000(width: int, height: int) -> bytes:
+    """Return a picture of one tile."""
+    data = bytearray(pil_bytes(Image.new("RGB", (16, 16)), "JPEG2000", no_jp2=True))
+    at = data.index(b"\xff\x51") + 6
+    for place in (at, at + 16):  # of the reference grid and of its tiles
+        data[place : place + 8] = struct.pack(">II", width, height)
+    return bytes(data)
+
+
+FORGERIES = [forged_png, forged_tiff, forged_jpeg, forged_webp, forged_gif, forged_gif_frame, forged_jpeg2000]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("forge", FORGERIES)
+def test_a_size_within_the_limit_that_the_data_cannot_fill_takes_no_memory(forge: Any, tmp_path: Path) -> None:
+    path = put(tmp_path / "bomb", forge(19000, 21000))  # 399 megapixels
+    program = (
+        "import sys; from style_transfer import pictures; from style_transfer.errors import ImageError\n"
+        "peak = lambda: next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "before = peak()\n"
+        "try: pictures.load(sys.argv[1], max_pixels=int(sys.argv[2]))\n"
+        "except ImageError as error: print(peak() - before, error)\n"
+    )
+    limit = "500000000" if forge is forged_jpeg2000 else "300000000"
+    done = subprocess.run([sys.executable, "-c", program, path, limit], capture_output=True, text=True, check=True)
+    kilobytes, _, message = done.stdout.partition(" ")
+    assert "19000 x 21000" in message and int(kilobytes) < 100_000
+
+
+@pytest.mark.parametrize("forge", FORGERIES)
 def test_bomb_is_refused_from_the_header(forge: Any, tmp_path: Path) -> None:
     path = put(tmp_path / "bomb", forge(60000, 60000))
     pictures.load(put(tmp_path / "ok.png", png(noise(2, 2))))  # imports allocate memory too
     tracemalloc.start()
-    refused(path, "--max-pixels")
+    refused(path, "60000 x 60000 pixels")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
 

@@ -66,15 +66,15 @@ class Guard:
         return f"style_transfer_{self.port}"
 
     def _is_own_host(self, header: str) -> bool:
-        """Return whether a Host header is that of this page."""
+        """Return whether a Host header is that of this page; names of this machine may have any port, that of a tunnel."""
         name, _, port = header.rpartition(":") if not header.endswith("]") else (header, "", "")
         if not name:
             name, port = header, ""
-        if port and port != str(self.port):
-            return False
         name = name.removeprefix("[").removesuffix("]").lower()
         if name in ("127.0.0.1", "localhost", "::1"):
             return True
+        if port and port != str(self.port):
+            return False
         if self.host not in WILDCARDS:
             return name == self.host.lower()
         return _is_address(name)  # a name could be that of a site that uses DNS rebinding

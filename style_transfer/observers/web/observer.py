@@ -96,9 +96,10 @@ class WebObserver(Observer):
         asked = state.now.asked
         if iterate.step == 1 or iterate.ends_scale or asked or pictures.wanted or (viewers and pictures.due):
             pictures.take(iterate.index, progress.picture, run.finish)
-        if asked or (viewers and time.monotonic() - self._read >= READ_INTERVAL):
+        due = viewers and time.monotonic() - self._read >= READ_INTERVAL
+        if asked or due or self.server.routes.curves_wanted:
             run.history.read()
-            self._read = time.monotonic()
+            self._read, self.server.routes.curves_wanted = time.monotonic(), False
         done = {**state.now.done, iterate.index: iterate.step}
         state.change(phase="running", done=done, step=_facts(progress, run.history.steps))
         self._last = iterate

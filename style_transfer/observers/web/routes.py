@@ -58,6 +58,8 @@ class Routes:
         self._left: float | None = None
         self._export = asyncio.Lock()
         self.close_requested = False
+        self.curves_wanted = False
+        """Whether a client without a stream of events waits for the losses."""
         self.delivered = asyncio.Event()
         """Set when a viewer has got a part of the last picture."""
         self.ending = asyncio.Event()
@@ -159,6 +161,13 @@ class Routes:
         return web.json_response(now.changing() | {"about": now.constant()}, dumps=dumps)
 
     async def _curves(self, request: web.Request) -> web.StreamResponse:
+        """Send all losses. Without viewers, first let the run read the newest, and wait up to two seconds for it."""
+        if not self.streams and self._state.now.phase == "running":
+            self.curves_wanted = True
+            for _ in range(40):
+                if not self.curves_wanted:
+                    break
+                await asyncio.sleep(INTERVAL / 10)
         return web.json_response(self._state.now.history.since(-1, 0), dumps=dumps)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

@@ -69,10 +69,18 @@ class Coloring:
     """The colour mode of one run: `content` and `styles` are the pictures for the engine, `finish` converts those it returns.
 
     Pictures are float32 sRGB (height, width, 3) in [0, 1]; `alpha` is the content's opacity (height, width) if results have it.
-    The original content is kept only if results have its colours. Thread-safe.
+    `painted` is the share (height, width) of each pixel of the content that is painted: what is not keeps the content's colours
+    in every mode. The original content is kept only if results have its colours. Thread-safe.
     """
 
-    def __init__(self, settings: Resolved, content: Pixels, styles: Sequence[Pixels], alpha: Pixels | None = None) -> None:
+    def __init__(
+        self,
+        settings: Resolved,
+        content: Pixels,
+        styles: Sequence[Pixels],
+        alpha: Pixels | None = None,
+        painted: Pixels | None = None,
+    ) -> None:
         self.space = settings.color_space
         self._alpha = alpha
         if alpha is not None:
@@ -97,6 +105,8 @@ class Coloring:
             for (style, _), share in zip(expanded, settings.blend(len(expanded)), strict=True):
                 shares[style] += share
             self.content = self._matcher(settings, styles, shares)(content)
+            if painted is not None:
+                self.content = content + painted[..., None] * (self.content - content)
 
     def _matcher(self, settings: Resolved, targets: Sequence[Pixels], weights: Sequence[float]) -> Callable[[Pixels], Pixels]:
         """Return a function that gives a picture the colours of `targets`."""

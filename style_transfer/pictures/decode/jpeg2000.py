@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 import imagecodecs
 import numpy as np
 
+from ...errors import ImageError
 from ...registry import INPUT_FORMATS
 from ..picture import Array, Samples
 from ..pil import samples_of
@@ -17,11 +18,15 @@ from .loading import InputFormat, Scope
 from .pillow import open_pillow
 
 CODESTREAM: Final = b"\xff\x4f\xff\x51"
+LARGE: Final = 20_000_000
+DENSEST: Final = 4096
+"""Pixels in a byte, more than which no large picture holds; deflate reaches 1032 bytes in one at most."""
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     """Decode a JPEG 2000 file (JP2) or codestream of 1 to 16 bits."""
     data = stream.read()
+    _check_content(data, name)
     # Pillow allocates as many bytes as a box claims to have; read from memory, a box ends with the data.
     with open_pillow("JPEG2000", io.BytesIO(data), name, max_pixels) as image:
         raw = samples_of(image, name)
@@ -39,6 +44,17 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     values, white = deep
     space = "gray" if values.shape[2] <= 2 else "cmyk" if raw.space == "cmyk" else "rgb"
     return dataclasses.replace(raw, values=values, white=white, space=space)
+
+
+def _check_content(data: bytes, name: str) -> None:
+    """Raise `ImageError` for a large picture of next to no data: OpenJPEG allocates whole tiles before it reads any."""
+    at = data.find(CODESTREAM) + 8
+    if at < 8 or at + 16 > len(data):
+        return
+    right, bottom, left, top = (int.from_bytes(data[place : place + 4], "big") for place in range(at, at + 16, 4))
+    width, height = right - left, bottom - top
+    if width * height > max(LARGE, DENSEST * len(data)):
+        raise ImageError(f"{name}: {width} x {height} pixels in {len(data)} bytes cannot be a picture; save it as PNG or TIFF")
 
 
 def _decode_deep(data: bytes, *, as_stored: bool) -> tuple[Array, float] | None:
