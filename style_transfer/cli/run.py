@@ -21,7 +21,7 @@ from ..errors import (
     WeightsError,
     exit_code,
 )
-from ..files import Task, is_folder, same_file, shown
+from ..files import LockedError, Task, is_folder, same_file, shown
 from ..networks import network_spec
 from ..observers.console import Console
 from ..observers.stdout import print_out
@@ -123,7 +123,7 @@ class CommandRun:
         """Paint several pictures; return the exit code of the first that failed, or of the signal that ended the run."""
         made: dict[Task, Path | None] = {}
         failures: list[tuple[Task, StyleTransferError]] = []
-        skipped = code = 0
+        skipped = others = code = 0
         for number, task in enumerate(tasks, 1):
             painter.saved = None
             last = number == len(tasks)
@@ -145,6 +145,11 @@ class CommandRun:
                 break
             except (WeightsError, DeviceError, DistributedError):
                 raise
+            except LockedError:
+                others += 1
+                made[task] = None
+                painter.warn(f"{shown(task.output)} is being painted by another run")
+                continue
             except StyleTransferError as error:
                 if painter.group.size > 1 and not isinstance(error, OutputError | ImageError | SettingsError | CheckpointError):
                     raise  # the other ranks wait in the middle of a step
@@ -158,27 +163,28 @@ class CommandRun:
                 code = code or self.interrupt.exit_code
             if code:
                 break
-        self._summarize(painter, tasks, made, failures, skipped)
+        painted = len(made) - skipped - others - len(failures)
+        counts = {
+            "planned" if self.options.dry_run else "painted": painted,
+            "existed already": skipped,
+            "left to another run": others,
+            "failed": len(failures),
+            "not started": len(tasks) - len(made),
+        }
+        self._summarize(painter, counts, failures)
         self._write_sheet(painter, tasks, made)
         if painter.group.rank:
             return code  # torchrun ends the other ranks when one fails, and rank 0 may still write the contact sheet
         return code or next((exit_code(error) for _, error in failures), 0)
 
     def _summarize(
-        self, painter: Painter, tasks: Sequence[Task], made: Mapping[Task, Path | None],
-        failures: Sequence[tuple[Task, StyleTransferError]], skipped: int,
-    ) -> None:  # fmt: skip
+        self, painter: Painter, counts: Mapping[str, int], failures: Sequence[tuple[Task, StyleTransferError]]
+    ) -> None:
         """Print what became of several pictures; with --quiet only what failed."""
-        painted = len(made) - skipped - len(failures)
-        counts = [
-            (painted, "planned" if self.options.dry_run else "painted"),
-            (skipped, "existed already"),
-            (len(failures), "failed"),
-            (len(tasks) - len(made), "not started"),
-        ]
+        total = sum(counts.values())
         if not self.options.quiet or failures:
-            words = ", ".join(f"{count} {word}" for count, word in counts if count)
-            painter.message(f"style_transfer: {len(tasks)} picture{'s' * (len(tasks) != 1)}: {words}")
+            words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+            painter.message(f"style_transfer: {total} picture{'s' * (total != 1)}: {words}")
         for task, error in failures:
             painter.message(shown(f"style_transfer: failed: {task.output}: {error}"))
 

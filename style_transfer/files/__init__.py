@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .atomic import locked, remove_leftovers, replacing, write_text
+from .atomic import LockedError, locked, remove_leftovers, replacing, write_text
 from .naming import Task, fields_in, fill
 from .paths import check_space, check_target, exists, file_digest, is_folder, reason, same_file, shown, similar_name
 
 __all__ = [
+    "LockedError",
     "Task",
     "check_space",
     "check_target",

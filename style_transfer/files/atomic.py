@@ -110,9 +110,13 @@ def remove_leftovers(folder: Path) -> int:
     return removed
 
 
+class LockedError(OutputError):
+    """Another run writes the same file."""
+
+
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Lock `path`, which need not exist, during the block; raise `OutputError` if another process has locked it.
+    """Lock `path`, which need not exist, during the block; raise `LockedError` if another process has locked it.
 
     The lock is on a hidden file in the same folder, which is removed afterwards, or by the next run if the process was killed.
     """
@@ -123,7 +127,7 @@ def locked(path: str | Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{shown(path)}: its folder cannot be written: {reason(error)}; choose another") from error
     if stream is None:
-        raise OutputError(f"{shown(path)}: another run is writing there; wait for it, or choose another name")
+        raise LockedError(f"{shown(path)}: another run is writing there; wait for it, or choose another name")
     try:
         yield
     finally:

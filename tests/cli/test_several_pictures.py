@@ -15,6 +15,7 @@ from PIL import Image
 from style_transfer import cli
 from style_transfer.cli import job
 from style_transfer.cli.picture_run import PictureRun
+from style_transfer.files import locked
 from style_transfer.observers.console import Bar
 from style_transfer.observers.observer import Progress
 from style_transfer.pictures import Picture, load
@@ -91,6 +92,15 @@ def test_existing_results_stay_unless_overwritten_or_unfinished(photos: Path, ca
     assert cli.main([*argv, "--overwrite"]) == 0
     assert "2 painted" in capsys.readouterr().err
     assert load("out/a.png").pixels.shape == (37, 46, 3)
+
+
+def test_a_picture_that_another_run_paints_is_no_failure(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out").mkdir()
+    with locked("out/a.png"):
+        assert cli.main(["photos", "s.png", *SMALL]) == 0
+    err = capsys.readouterr().err
+    assert "out/a.png is being painted by another run" in err and "1 painted, 1 left to another run" in err
+    assert made() == ["b.png"]
 
 
 def test_a_failure_does_not_stop_the_other_pictures_and_is_reported_at_the_end(
