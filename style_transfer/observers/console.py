@@ -33,13 +33,17 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
+FIXED = 6000
+"""What a step takes whatever its size, in pixels that take as long: 6600 of the built-in network, 8500 of VGG-19 on two cores."""
+
+
 class TimeLeft:
     """Estimates how long a run still takes.
 
     A step is assumed to take a + b x pixels seconds. For the rest of the current scale, that is its measured time per step. For
-    later scales, a and b are fitted to the two latest scales, with b >= 0; with only one scale, a is 0. `began` is the time in
-    seconds that a resumed run had taken before. A run may begin in the middle of a scale, and may return to an earlier step after
-    numbers that were not finite.
+    later scales, a and b are fitted to the two latest scales, with b >= 0; with only one scale, a is `FIXED` x b. `began` is the
+    time in seconds that a resumed run had taken before. A run may begin in the middle of a scale, and may return to an earlier
+    step after numbers that were not finite.
     """
 
     def __init__(self, stages: Sequence[Stage], began: float = 0.0) -> None:
@@ -76,7 +80,7 @@ class TimeLeft:
         target = later.size[0] * later.size[1]
         before = self._paces.get(self._index - 1)
         if before is None or pixels[self._index - 1] == here:
-            return now * target / here
+            return now * (target + FIXED) / (here + FIXED)
         per_pixel = (now - before) / (here - pixels[self._index - 1])
         per_pixel = min(max(per_pixel, 0.0), now / here)
         return now + per_pixel * (target - here)

@@ -25,7 +25,7 @@ TEST_MODULES = sorted(TESTS.rglob("*.py"))
 
 LAYERS = [
     "errors", "registry", "settings", "geometry", "files", "compute", "pictures", "networks", "losses", "evaluation", "engine",
-    "api", "observers", "cli", "__main__",
+    "api", "observers", "notebook", "cli", "__main__",
 ]  # fmt: skip
 """Packages and top-level modules from bottom to top: each imports only from those before it."""
 
