@@ -10,8 +10,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from ..errors import SettingsError, near_miss
 from ..registry import OBSERVERS
-from ..settings import CommandOptions, Option, Settings, flag_name, options_of
-from ..settings.sources import dump, gather, known_options
+from ..settings import CommandOptions, Option, Settings, flag_name, option_words, options_of
+from ..settings.sources import dump, from_environment, gather, known_options
 
 T = TypeVar("T")
 
@@ -31,7 +31,8 @@ class Command:
     """What a command asks for.
 
     `content` is the path of the content, with --each the first one, and empty if --dump-config needs none. `observer_options`
-    are the observers' options by their class, `chosen` the values that flags, environment and file give, by name.
+    are the observers' options by their class, `chosen` the values that flags, environment and file give, by name. `argv` are the
+    words of the command, with flags for what the environment gives.
     """
 
     argv: tuple[str, ...]
@@ -115,7 +116,8 @@ def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
     _check_unknown(rest, [*parser._option_string_actions, *INFORMATION, *ALIASES])
     words = vars(found)
     content, styles = words.pop("content"), [*words.pop("styles"), *rest]  # argparse leaves those after an option
-    chosen = gather(known, _flags(known, words), os.environ)
+    flags = _flags(known, words)
+    chosen = gather(known, flags, os.environ)
     if "each" in chosen:
         styles = [content, *styles] if content is not None else []
         content = chosen["each"][0]
@@ -124,4 +126,6 @@ def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
         raise SettingsError(f"the following arguments are required: {missing}; see style_transfer --help")
     options, settings, *others = (kind(**{k: v for k, v in chosen.items() if k in options_of(kind)}) for kind in classes)
     observer_options = {type(each): each for each in others}
-    return Command(tuple(argv), content or "", tuple(styles), settings, options, observer_options, chosen)
+    environment = from_environment(known, os.environ)
+    more = [word for name, value in environment.items() if name not in flags for word in option_words(name, value)]
+    return Command((*argv, *more), content or "", tuple(styles), settings, options, observer_options, chosen)

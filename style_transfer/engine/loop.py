@@ -157,6 +157,8 @@ class Run:
         if scale is None:
             return None
         self._iterate = scale.step()
+        if scale.settled and not self.context.group.rank:
+            self.control.request(Request.FINISH_SCALE)
         return self._iterate
 
     def _next_scale(self) -> Scale | None:

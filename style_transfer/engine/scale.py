@@ -28,6 +28,7 @@ from .iterate import BlendMask, Iterate
 from .job import Job
 from .optimizers import Average, Optimizer
 from .schedule import StepSchedule
+from .settling import Settling
 from .state import State
 from .step import Step
 
@@ -105,7 +106,8 @@ class Scale:
     """One scale of a run. Each call of `step` updates its tensors.
 
     It starts from the `state` of an interrupted run at this scale, else from the tensors of the scale `before`, else from the
-    initial picture. `ended` are the scales that were finished early, each with its last step.
+    initial picture. `settled` tells whether its loss has stopped falling. `ended` are the scales that were finished early, each
+    with its last step.
     """
 
     def __init__(
@@ -119,9 +121,11 @@ class Scale:
         self.bands = context.bands(self.stage.size)
         self.retrier = OutOfMemoryRetrier(context.networks, self.stage, job.settings, group, len(job.regions))
         self.done = 0
+        self.settling, self.settled = Settling(job.settings.tolerance), False
         if state is not None:
             self.tensors = self._restored(state)
             self.done = state.step
+            self.settling.restore(state.numbers)
         elif before is not None:
             self.tensors = self._continued(before)
         else:
@@ -159,6 +163,7 @@ class Scale:
         """Return the optimizer before its first step."""
         settings = self.context.job.settings
         optimizer: Optimizer = OPTIMIZERS[settings.optimizer].from_settings(settings, self.context.group, 0.5**self.halvings)
+        optimizer.begin_scale(self.index)
         return optimizer
 
     def _continued(self, before: Tensors) -> Tensors:
@@ -171,6 +176,7 @@ class Scale:
         image = resize(before.average.value(), "bicubic").clamp(0, 1)
         before.average = Average(self.schedule.avg_decay)
         optimizer = before.optimizer.resized(resize)
+        optimizer.begin_scale(self.index)
         return Tensors(image, before.average, optimizer)
 
     def _restored(self, state: State) -> Tensors:
@@ -227,6 +233,7 @@ class Scale:
         tensors.optimizer.set_step_size(self.schedule.step_size(self.done, stage.steps) * 0.5**self.halvings)
         evaluation = self._step(last=last)
         self.finite.add(evaluation.loss)
+        self.settled = self.settling.add(evaluation.loss, self.done)
         if last:
             self.finite.now(tensors.image, tensors.average)
         elif self.done % CHECK_STEPS == 0:
@@ -262,7 +269,7 @@ class Scale:
             step=step,
             size=self.stage.size,
             tensors={"image": self.tensors.image} | average | tensors,
-            numbers=lacks | numbers,
+            numbers=lacks | numbers | self.settling.numbers(),
             halvings=self.halvings,
             seconds=time.perf_counter() - self.context.start,
             limits=self.retrier.limits,

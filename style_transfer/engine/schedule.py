@@ -14,8 +14,9 @@ class StepSchedule:
     """How many steps are taken at each scale, and how large they are.
 
     There are `initial_steps` at the first scale, `last_steps`, if given, at the last one (even if it is the first too), and
-    `steps` at the others. The step size falls linearly from `first_size` at the first step of each scale to `last_size` at its
-    last. `betas` are Adam's, None for those of the style loss; `avg_decay` is the decay of the average of the iterates.
+    `steps` at the others; or the numbers `listed`, the last one at further scales too. The step size falls linearly from
+    `first_size` at the first step of each scale to `last_size` at its last. `betas` are Adam's, None for those of the style loss;
+    `avg_decay` is the decay of the average of the iterates.
     """
 
     initial_steps: int
@@ -25,6 +26,7 @@ class StepSchedule:
     avg_decay: float
     betas: tuple[float, float] | None = None
     last_steps: int | None = None
+    listed: tuple[int, ...] = ()
 
     @staticmethod
     def of(settings: Resolved) -> StepSchedule:
@@ -32,7 +34,8 @@ class StepSchedule:
         if isinstance(settings.iterations, str):
             return AUTO
         size = settings.step_size / settings.optimizer_range
-        return StepSchedule(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay)
+        listed = settings.steps or ()
+        return StepSchedule(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay, listed=listed)
 
     def step_size(self, step: int, steps: int) -> float:
         """Return the size of a step, counted from 1, at a scale of so many steps."""
@@ -40,6 +43,8 @@ class StepSchedule:
 
     def steps_at(self, index: int, scales: int) -> int:
         """Return the number of steps at a scale, counted from 0, in a run of so many scales."""
+        if self.listed:
+            return self.listed[min(index, len(self.listed) - 1)]
         if index == scales - 1 and self.last_steps is not None:
             return self.last_steps
         return self.steps if index else self.initial_steps
@@ -58,11 +63,14 @@ def plan_stages(content_size: Size, style_sizes: Sequence[Size], settings: Resol
     """Return the stages of a run. Raises `SettingsError` if `style_scale` does not match the number of styles."""
     schedule = StepSchedule.of(settings)
     expanded = settings.expanded(len(style_sizes))
-    ladder = scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size))
+    ladder = settings.scales or scales(settings.min_scale, resolve_end_scale(settings.end_scale, content_size))
     stages = []
     for index, scale in enumerate(ladder):
         sides = [settings.style_size or max(1, round(scale * factor)) for _, factor in expanded]
-        styles = [fit(style_sizes[style], side, enlarge=False) for (style, _), side in zip(expanded, sides, strict=True)]
+        styles = [
+            fit(style_sizes[style], side, enlarge=settings.style_enlarge)
+            for (style, _), side in zip(expanded, sides, strict=True)
+        ]
         steps = schedule.steps_at(index, len(ladder))
         stages.append(Stage(scale, fit(content_size, scale, enlarge=True), tuple(styles), steps))
     return tuple(stages)

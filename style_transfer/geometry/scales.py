@@ -53,9 +53,9 @@ def fit(size: Size, longest: int, *, enlarge: bool) -> Size:
 
 
 def resolve_end_scale(end_scale: str, size: Size) -> int:
-    """Return the last scale in pixels. `"512+"` means int(sqrt(long / short) * 512): the area is about 512 x 512."""
+    """Return the last scale in pixels; 0 is the content's. `"512+"` means int(sqrt(long / short) * 512): about 512 x 512."""
     match = END_SCALE.fullmatch(end_scale)
     if match is None:
         raise SettingsError(f"--end-scale must be a number of pixels, with or without a +, not {end_scale!r}")
-    pixels = int(match[1])
+    pixels = int(match[1]) or max(size)
     return int(math.sqrt(max(size) / min(size)) * pixels) if match[2] else pixels

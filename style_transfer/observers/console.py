@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from ..errors import OutputError
 from ..files import reason
 from ..geometry.scales import Stage
 from ..registry import OBSERVERS
+from ..settings import option, validate_fields
 from .history import Late
 from .observer import Observer
 from .stdout import discard_stdout, print_line, print_out
@@ -115,6 +118,14 @@ class Quiet(Console):
         return cls() if command.quiet and not command.json and not command.rank else None
 
 
+def _columns(stream: TextIO) -> int:
+    """Return the columns of a terminal, 0 where they are unknown, as on serial lines."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
+
+
 @OBSERVERS.register("bar")
 class Bar(Console):
     """Shows a progress bar of the whole run in a terminal; elsewhere, prints a line at the end of each scale.
@@ -143,8 +154,9 @@ class Bar(Console):
         self.close()
         self._drawn, self._loss, self._late, self._picture_rows = 0.0, "", Late(), 0
         if self.stream.isatty():
-            self._bar = tqdm(total=sum(stage.work for stage in run.stages), unit="", file=self.stream, dynamic_ncols=True,
-                             nrows=20, leave=True, bar_format="{desc} {percentage:3.0f}%|{bar}| {unit}")  # fmt: skip
+            width = {"dynamic_ncols": True} if _columns(self.stream) else {"ncols": 80}  # tqdm shows nothing in 0 columns
+            self._bar = tqdm(total=sum(stage.work for stage in run.stages), unit="", file=self.stream, nrows=20, leave=True,
+                             bar_format="{desc} {percentage:3.0f}%|{bar}| {unit}", **width)  # fmt: skip
 
     def step(self, progress: Progress) -> None:
         """Redraw the bar if it is due, or print a line at the end of a scale."""
@@ -217,23 +229,38 @@ class Bar(Console):
             self._bar = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JSONOptions:
+    """The command-line option of JSON lines; `--json` itself is one of the command."""
+
+    json_every: int = option(1, "with --json, print only every Nth step and the last one of each scale", kind=int, minimum=1)
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+
+
 @OBSERVERS.register("json")
 class JSONLines(Console):
-    """Prints a JSON object per line on standard output: each iteration with every loss term, and the result.
+    """Prints a JSON object per line on standard output: iterations with every loss term, and the result.
 
-    An iteration is printed once its losses have arrived from the device, a few steps later.
+    Every `every`th iteration of a scale and its last one are printed, once their losses have arrived from the device, a few steps
+    later.
     """
 
-    def __init__(self, out: TextIO | None = None, stream: TextIO | None = None) -> None:
+    Options = JSONOptions
+
+    def __init__(self, out: TextIO | None = None, stream: TextIO | None = None, every: int = 1) -> None:
         super().__init__(stream)
         self.out = out or sys.stdout
+        self.every = every
         self._failure: OSError | None = None
         self._late: Late[dict[str, Any]] = Late()
 
     @classmethod
     def create(cls, command: Command) -> Self | None:
         """Return the observer for `--json`."""
-        return cls() if command.json and not command.rank else None
+        every = command.options(JSONOptions).json_every
+        return cls(every=every) if command.json and not command.rank else None
 
     def _print(self, event: Mapping[str, Any]) -> None:
         """Print an event, unless an earlier one could not be printed, which does not end the run."""
@@ -249,6 +276,8 @@ class JSONLines(Console):
     def step(self, progress: Progress) -> None:
         """Print the iterations whose losses have arrived from the device."""
         iterate = progress.iterate
+        if iterate.step % self.every and not iterate.ends_scale:
+            return
         height, width = iterate.size
         event = {
             "event": "iterate",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .command import CommandOptions
-from .option import Option, check_not_empty, flag_name, option, options_of, parse_bytes, validate_fields
+from .option import Option, check_not_empty, flag_name, option, option_words, options_of, parse_bytes, validate_fields
 from .presets import PRESETS, describe_presets, network_entry
 from .settings import END_SCALE, INITS, Resolved, Settings
 
 __all__ = [
     "END_SCALE", "INITS", "PRESETS", "CommandOptions", "Option", "Resolved", "Settings", "check_not_empty", "describe_presets",
-    "flag_name", "network_entry", "option", "options_of", "parse_bytes", "validate_fields",
+    "flag_name", "network_entry", "option", "option_words", "options_of", "parse_bytes", "validate_fields",
 ]  # fmt: skip

@@ -162,6 +162,14 @@ def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def option_words(name: str, value: Any) -> list[str]:
+    """Return the words of a command line that give an option a value."""
+    if isinstance(value, bool):
+        return [flag_name(name) if value else flag_name(name).replace("--", "--no-", 1)]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [flag_name(name), *(repr(each) if isinstance(each, float) else str(each) for each in values)]
+
+
 def validate_fields(obj: Any, options: Mapping[str, Option] | None = None) -> None:
     """Check the fields of a frozen dataclass of options and replace them by their canonical values. Raises `SettingsError`.
 

@@ -48,8 +48,8 @@ PRESETS: dict[str, Preset] = {
         | {
             "network": "vgg19-caffe", "preprocessing": "neural-style", "pooling": "max", "style_layer_weights": _EQUAL,
             "content_weight": 5.0, "style_factor": 500.0, "tv_weight": 1e-3, "content_error": "mean", "style_error": "mean",
-            "gram_norm": "elements", "optimizer": "lbfgs", "lbfgs_history": 100, "optimizer_range": 256.0, "init": "network_mean",
-            "end_scale": "512", "initial_iterations": 1000, "iterations": 500,
+            "gram_norm": "elements", "optimizer": "lbfgs", "lbfgs_history": (100,), "optimizer_range": 256.0,
+            "init": "network_mean", "end_scale": "512", "initial_iterations": 1000, "iterations": 500,
         },
         (_RESIZE, _TV),
     ),
@@ -59,7 +59,7 @@ PRESETS: dict[str, Preset] = {
         | {
             "network": "vgg19-normalized", "preprocessing": "neuralart", "pooling": "mean", "style_layer_weights": _EQUAL,
             "content_weight": 1.0, "style_factor": 2e9, "style_gradient": 0.5, "tv_weight": 0.0, "content_error": "sum",
-            "style_error": "sum", "gram_norm": "raw", "optimizer": "lbfgs", "lbfgs_history": 100, "optimizer_range": 255.0,
+            "style_error": "sum", "gram_norm": "raw", "optimizer": "lbfgs", "lbfgs_history": (100,), "optimizer_range": 255.0,
             "end_scale": "500", "initial_iterations": 1500, "iterations": 500,
         },
         (_RESIZE, _TV),
@@ -73,7 +73,7 @@ PRESETS: dict[str, Preset] = {
             "style_layers": ("conv1/relu_7x7", "conv2/relu_3x3", *(f"inception_{m}/output" for m in _MODULES)),
             "style_layer_weights": (1.0,) * 9, "content_weight": 1.0, "style_factor": 2e9, "style_gradient": 0.5,
             "tv_weight": 0.0, "content_error": "relative", "style_error": "relative", "gram_norm": "raw-squared",
-            "optimizer": "lbfgs", "lbfgs_history": 100, "optimizer_range": 255.0,
+            "optimizer": "lbfgs", "lbfgs_history": (100,), "optimizer_range": 255.0,
             "end_scale": "500", "initial_iterations": 1500, "iterations": 500,
         },
         (_RESIZE, _TV, "pooling rounds sizes up as Caffe does; Torch drops an incomplete last window"),
@@ -84,7 +84,7 @@ PRESETS: dict[str, Preset] = {
         | {
             "network": "vgg16-caffe", "preprocessing": "fzliu", "pooling": "mean", "style_layer_weights": _EQUAL,
             "content_weight": 0.5, "style_factor": 2500.0, "tv_weight": 0.0, "content_error": "sum", "style_error": "sum",
-            "gram_norm": "raw", "optimizer": "lbfgs", "line_search": "strong-wolfe", "bounds": "on", "lbfgs_history": 8,
+            "gram_norm": "raw", "optimizer": "lbfgs", "line_search": "strong-wolfe", "bounds": "on", "lbfgs_history": (8,),
             "optimizer_range": 255.0, "style_scale_fac": 1.2, "end_scale": "512", "initial_iterations": 512, "iterations": 512,
         },
         (

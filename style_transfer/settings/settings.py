@@ -6,6 +6,7 @@ Each setting is declared here once. Where the defaults differ from style-transfe
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -42,14 +43,20 @@ MAX_WEIGHT: Final = 1e9
 END_SCALE: Final = re.compile(r"([0-9]{1,7})(\+?)")
 WEIGHT: Final[dict[str, Any]] = {"kind": float, "minimum": 0.0, "maximum": MAX_WEIGHT}
 FACTORS: Final[dict[str, Any]] = {"kind": float, "many": True, "minimum": 0.0, "metavar": "WEIGHT"}
+FACTOR: Final[dict[str, Any]] = {"kind": float, "above": 0.0, "maximum": 1e6}
 SCALE: Final[dict[str, Any]] = {"kind": int, "minimum": 1, "maximum": MAX_SCALE, "metavar": "PIXELS"}
 STEPS: Final[dict[str, Any]] = {"kind": int, "minimum": 1, "maximum": 10**9}
 
 
 def _check_end_scale(name: str, value: str) -> None:
     match = END_SCALE.fullmatch(value)
-    if match is None or not 1 <= int(match[1]) <= MAX_SCALE:
-        raise SettingsError(f"{name} must be a number of pixels from 1 to {MAX_SCALE}, with or without a +, not {value!r}")
+    if match is None or int(match[1]) > MAX_SCALE or (match[2] and not int(match[1])):
+        raise SettingsError(f"{name} must be a number of pixels from 1 to {MAX_SCALE}, with or without a +, or 0, not {value!r}")
+
+
+def _check_scales(scales: tuple[int, ...] | None) -> None:
+    if scales is not None and any(after <= before for before, after in itertools.pairwise(scales)):
+        raise SettingsError(f"--scales must grow from one to the next, not {' '.join(map(str, scales))}")
 
 
 def _check_tile(name: str, value: str) -> None:
@@ -94,8 +101,7 @@ class Settings:
     extra_loss: str | None = open_option("mean-std", "set a second style loss, unused while --extra-weight is 0",
         topic="look", words=STYLE_LOSSES)  # fmt: skip
     extra_weight: float | None = open_option(0.0, "weight --extra-loss, relative to --style-loss", topic="look", **WEIGHT)
-    style_factor: float | None = open_option(1.0, "multiply the style losses", topic="look", kind=float, minimum=0.0,
-        maximum=1e12)  # fmt: skip
+    style_factor: float | None = open_option(1.0, "scale the style losses", topic="look", kind=float, minimum=0.0, maximum=1e12)
     style_gradient: float | None = open_option(1.0, "multiply the gradients of the style losses, but not their values",
         topic="look", **WEIGHT)  # fmt: skip
     normalize_gradients: bool | None = open_option(False, "divide each layer's gradient by its L1 norm, as neural-style can",
@@ -119,8 +125,8 @@ class Settings:
     noise: str | None = open_option("white", "use this noise for --init noise", topic="look", words={
         "white": "equal amplitudes at all frequencies",
         "pink": "amplitudes that fall with the frequency"})  # fmt: skip
-    noise_deviation: float | None = open_option(0.25, "set the standard deviation of the noise of --init noise",
-        topic="look", kind=float, minimum=0.0, maximum=10.0)  # fmt: skip
+    noise_deviation: float | None = open_option(0.25, "set the deviation of --init noise", topic="look", kind=float, minimum=0.0,
+        maximum=10.0)  # fmt: skip
     init_blend: float | None = open_option(0.0, "blend this share of the content into --init noise or style",
         topic="look", kind=float, minimum=0.0, maximum=1.0)  # fmt: skip
     random_seed: int | None = open_option(0, "seed the random numbers", topic="look", short="-r", kind=int, minimum=0,
@@ -143,13 +149,15 @@ class Settings:
         "keep": "copy it to the result (.tif .tiff .png .webp)"})  # fmt: skip
 
     min_scale: int | None = open_option(128, "start the run at this long side", topic="size", short="-ms", **SCALE)
-    end_scale: str | None = open_option("512", "set the long side of the result; N+ sets an area of about N x N",
-        topic="size", short="-s", check=_check_end_scale, metavar="PIXELS")  # fmt: skip
+    end_scale: str | None = open_option("512", "set the long side of the result; N+ sets an area of about N x N, and 0 is the "
+        "content's own size", topic="size", short="-s", check=_check_end_scale, metavar="PIXELS")  # fmt: skip
+    scales: tuple[int, ...] | None = open_option(None, "paint at these long sides, in place of --min-scale and --end-scale",
+        topic="size", many=True, **SCALE)  # fmt: skip
     style_scale: tuple[float, ...] | None = open_option(None, "size each style relative to the scale; one style may have several "
-        "sizes", topic="size", default_help="--style-scale-fac", kind=float, many=True, above=0.0, maximum=1e6,
-        metavar="X")  # fmt: skip
-    style_scale_fac: float | None = open_option(1.0, "size all styles relative to the scale", topic="size", kind=float,
-        above=0.0, maximum=1e6)  # fmt: skip
+        "sizes", topic="size", default_help="--style-scale-fac", many=True, metavar="X",
+        **FACTOR)  # fmt: skip
+    style_scale_fac: float | None = open_option(1.0, "size all styles relative to the scale", topic="size", **FACTOR)
+    style_enlarge: bool | None = open_option(False, "enlarge styles that are too small", topic="size", flag=True)
     style_size: int | None = open_option(None, "fix the long side of the styles", topic="size",
         default_help="grows with the scale", **SCALE)  # fmt: skip
 
@@ -199,26 +207,30 @@ class Settings:
     optimizer: str | None = open_option("adam", "optimize the picture in this way", topic="optimizer", words=OPTIMIZERS)
     iterations: int | str | None = open_option("auto", "take N steps at each scale after the first; auto takes 150 at the "
         "first, 300 at the last and 100 at others, with a falling step size", topic="optimizer",
-        default_help=f"auto, but {NUMBERED} with any of the next three options or another optimizer than adam", short="-i",
+        default_help=f"auto, but {NUMBERED} with -ii, --steps, -ss, -ad or another optimizer than adam", short="-i",
         or_word="auto", **STEPS)  # fmt: skip
     initial_iterations: int | None = open_option(1000, "take N steps at the first scale", topic="optimizer", short="-ii",
         **STEPS)  # fmt: skip
+    steps: tuple[int, ...] | None = open_option(None, "take these numbers of steps at the scales; the last one holds for others",
+        topic="optimizer", default_help="-ii and -i", many=True, **STEPS)  # fmt: skip
+    tolerance: float | None = open_option(0.0, "end a scale once 50 steps lower the loss by less than this share of it, as 1e-3",
+        topic="optimizer", kind=float, minimum=0.0, below=1.0)  # fmt: skip
     step_size: float | None = open_option(0.02, "set the step size of adam and sgd, for pixels in [0, 1]", topic="optimizer",
-        short="-ss", kind=float, above=0.0, maximum=1e6)  # fmt: skip
+        short="-ss", **FACTOR)  # fmt: skip
     avg_decay: float | None = open_option(0.99, "set the decay of the average of iterates, which is the result",
         topic="optimizer", short="-ad", kind=float, minimum=0.0, below=1.0)  # fmt: skip
     line_search: str | None = open_option("fixed", "choose the steps of lbfgs in this way", topic="optimizer", words={
         "fixed": "take each quasi-Newton step as it is",
         "strong-wolfe": "search along it; each evaluation counts as an iteration"})  # fmt: skip
-    lbfgs_history: int | None = open_option(10, "let lbfgs keep N past steps", topic="optimizer", kind=int, minimum=1,
-        maximum=1000)  # fmt: skip
+    lbfgs_history: tuple[int, ...] | None = open_option((10,), "let lbfgs keep N past steps, or as many as listed for each scale",
+        topic="optimizer", kind=int, many=True, minimum=1, maximum=1000, metavar="N")  # fmt: skip
     bounds: str | None = open_option("auto", "clamp pixels to [0, 1] at every step", topic="optimizer", words={
         "auto": "as suits the optimizer: off for lbfgs, else on", "on": "", "off": ""})  # fmt: skip
     momentum: float | None = open_option(0.9, "set the momentum of sgd", topic="optimizer", kind=float, minimum=0.0, below=1.0)
     step_decay: float | None = open_option(0.75, "multiply the step size of sgd by this every 100 steps", topic="optimizer",
         kind=float, above=0.0, maximum=1.0)  # fmt: skip
     optimizer_range: float | None = open_option(1.0, "let the optimizer see pixels in [0, X], such as 255; step sizes are in its "
-        "units", topic="optimizer", kind=float, above=0.0, maximum=1e6)  # fmt: skip
+        "units", topic="optimizer", **FACTOR)  # fmt: skip
 
     def __post_init__(self) -> None:
         validate_fields(self, options_of(Settings))
@@ -226,8 +238,7 @@ class Settings:
 
     def chosen(self) -> dict[str, Any]:
         """Return the settings that the user chose, by name."""
-        values = {name: getattr(self, name) for name in options_of(Settings)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name in options_of(Settings) if (value := getattr(self, name)) is not None}
 
     def resolve(self) -> Resolved:
         """Return these settings with all that was left open filled in.
@@ -244,12 +255,13 @@ class Settings:
         implied: dict[str, Any] = {"bounds": "on"}
         for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
             implied |= registry[chosen.get(name, values[name])].defaults
-        numbered = {"initial_iterations", "step_size", "avg_decay"} & chosen.keys()
+        numbered = {"initial_iterations", "steps", "step_size", "avg_decay"} & chosen.keys()
         if numbered or not OPTIMIZERS[chosen.get("optimizer", values["optimizer"])].scheduled:
             implied["iterations"] = NUMBERED
         values |= implied | {"style_error": None} | chosen  # each style loss has its own default of style_error
         if values["bounds"] == "auto":
             values["bounds"] = implied["bounds"]
+        _check_scales(values["scales"])
         following = following_strength(values)
         return Resolved(**values | {k: value for k, value in following.items() if getattr(self, k) is None})
 
@@ -299,8 +311,10 @@ class Resolved(Settings):
     alpha: str
     min_scale: int
     end_scale: str
+    scales: tuple[int, ...] | None
     style_scale: tuple[float, ...] | None
     style_scale_fac: float
+    style_enlarge: bool
     style_size: int | None
     devices: tuple[str, ...] | None
     sharding: str
@@ -323,10 +337,12 @@ class Resolved(Settings):
     optimizer: str
     iterations: int | str
     initial_iterations: int
+    steps: tuple[int, ...] | None
+    tolerance: float
     step_size: float
     avg_decay: float
     line_search: str
-    lbfgs_history: int
+    lbfgs_history: tuple[int, ...]
     bounds: str
     momentum: float
     step_decay: float

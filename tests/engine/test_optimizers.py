@@ -77,7 +77,7 @@ def test_adam_is_resized_with_its_moments_and_step_count() -> None:
 
 def test_lbfgs_is_torchs_with_one_evaluation_a_step() -> None:
     ours, theirs = start().requires_grad_(), start().requires_grad_()
-    lbfgs = LBFGS(history=10)
+    lbfgs = LBFGS(history=(10,))
     torchs = torch.optim.LBFGS([theirs], max_iter=1, history_size=10, tolerance_grad=-1, tolerance_change=-1)
 
     def closure() -> torch.Tensor:
@@ -226,9 +226,9 @@ def test_sgd_is_torchs_with_momentum_and_decays() -> None:
     [
         lambda: Adam(step_size=0.02),
         lambda: SGD(step_size=1e-5),
-        lambda: LBFGS(history=3),
-        lambda: LBFGS(history=3, search=True),
-        lambda: LBFGS(history=3, search=True, bounded=True, length=0.1),
+        lambda: LBFGS(history=(3,)),
+        lambda: LBFGS(history=(3,), search=True),
+        lambda: LBFGS(history=(3,), search=True, bounded=True, length=0.1),
     ],
     ids=["adam", "sgd", "lbfgs", "search", "bounded search"],
 )

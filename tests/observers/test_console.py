@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import types
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,23 @@ def test_a_closed_pipe_is_ignored() -> None:
     closed = io.StringIO()
     closed.close()
     Quiet(closed).message("x")
+
+
+def test_json_prints_every_nth_step_and_the_last_of_each_scale() -> None:
+    out = io.StringIO()
+    lines = JSONLines(out, every=15)
+    for step in range(1, 41):
+        lines.step(progress(iterate(step=step, ends_scale=step == 40), 1))
+    lines.close()
+    assert [json.loads(line)["step"] for line in out.getvalue().splitlines()] == [15, 30, 40]
+
+
+def test_a_terminal_that_does_not_know_its_width_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "get_terminal_size", lambda *_: os.terminal_size((0, 0)))
+    stream = Terminal()
+    stream.fileno = lambda: 2  # type: ignore[method-assign]
+    bar = Bar(stream)
+    bar.begin(run_info(stages=STAGES))
+    bar.step(progress(iterate(), 61))
+    bar.close()
+    assert "1:01 left" in stream.getvalue()

@@ -193,7 +193,7 @@ def test_neural_style_starts_from_the_networks_gray_and_steps_as_torch_does() ->
     seen = reference.caffe_input(start, (103.939, 116.779, 123.68), 256)
     assert abs(float(seen.mean())) < 1e-4 and float(seen.std()) == pytest.approx(1e-3, rel=0.05)
     optimizer = LBFGS.from_settings(settings, LOCAL, 1.0)
-    assert (optimizer.history, optimizer.bounded, optimizer.search) == (100, False, False)
+    assert (optimizer.history, optimizer.bounded, optimizer.search) == ((100,), False, False)
     image, caffe = start.clone(), (256 * start).requires_grad_()
     torchs = torch.optim.LBFGS([caffe], max_iter=1, history_size=100, tolerance_grad=-1, tolerance_change=-1)
 

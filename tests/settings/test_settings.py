@@ -85,7 +85,8 @@ def test_every_number_refuses_what_is_no_number(name: str, value: object) -> Non
         ({"iterations": (1, 2)}, "--iterations takes one value, not (1, 2)"),
         ({"pooling": "avarage"}, "did you mean 'average'"),
         ({"end_scale": "12x"}, "--end-scale must be a number of pixels"),
-        ({"end_scale": 0}, "--end-scale"),
+        ({"end_scale": "0+"}, "--end-scale"),
+        ({"scales": (256, 128)}, "--scales must grow from one to the next, not 256 128"),
         ({"style_weights": (0, 0)}, "--style-weights 0 0 sum to 0"),
         ({"style_weights": ()}, "--style-weights needs at least one value"),
         ({"style_layer_weights": (1, 2)}, "--style-layer-weights has 2 values for 5"),
@@ -169,7 +170,7 @@ def test_resolved_settings_are_concrete_and_go_through_json(name: str | None) ->
     found = Settings(preset=name).resolve()
     assert found.resolve() is found
     may_be_none = {"preset", "style_weights", "style_error", "style_scale", "style_size", "devices", "split", "memory", "weights",
-        "content_layer_weights", "style_layer_weights"}  # fmt: skip
+        "content_layer_weights", "style_layer_weights", "scales", "steps"}  # fmt: skip
     assert {key for key, value in found.as_dict().items() if value is None} <= may_be_none
     assert Settings.from_dict(json.loads(json.dumps(found.as_dict()))).resolve() == found
 

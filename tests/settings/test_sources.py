@@ -212,3 +212,15 @@ def test_the_home_folder_in_files_and_variables(tmp_path: Path, monkeypatch: pyt
     assert command.options.output == str(tmp_path / "out.png")
     assert command.options.content_mask == (str(tmp_path / "a.png"), "b.png")
     assert command.settings.weights == str(tmp_path / "net.pth")
+
+
+def test_the_command_that_is_recorded_has_the_options_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("STYLE_WEIGHTS", "1 2.5"), ("NORMALIZE_GRADIENTS", "no"), ("END_SCALE", "300+"), ("POOLING", "l2")):
+        monkeypatch.setenv(f"STYLE_TRANSFER_{name}", text)
+    given = ["c.png", "s.png", "--pooling", "max"]
+    command = parse(given)
+    assert command.argv[:4] == tuple(given)
+    for name in ("STYLE_WEIGHTS", "NORMALIZE_GRADIENTS", "END_SCALE", "POOLING"):
+        monkeypatch.delenv(f"STYLE_TRANSFER_{name}")
+    assert parse(command.argv).settings == command.settings
+    assert sorted(command.argv[4:]) == sorted("--style-weights 1.0 2.5 --no-normalize-gradients --end-scale 300+".split())

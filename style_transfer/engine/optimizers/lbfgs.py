@@ -41,8 +41,8 @@ class LBFGS(Optimizer):
     working_pictures = 3
 
     def __init__(
-        self, *, history: int = 10, group: Group = LOCAL, search: bool = False, bounded: bool = False, white: float = 1.0,
-        length: float = 1.0,
+        self, *, history: tuple[int, ...] = (10,), group: Group = LOCAL, search: bool = False, bounded: bool = False,
+        white: float = 1.0, length: float = 1.0,
     ) -> None:  # fmt: skip
         self.history = history
         self.group = group
@@ -50,7 +50,7 @@ class LBFGS(Optimizer):
         self.bounded = bounded
         self.white = white
         self.length = length
-        self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history)
+        self.pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=history[0])
         """Steps s, changes of the gradient y, and their products."""
         self.last: tuple[Tensor, Tensor] | None = None
         """The last step and the gradient before it, until their pair is complete."""
@@ -68,7 +68,11 @@ class LBFGS(Optimizer):
     @staticmethod
     def pictures(settings: Resolved) -> int:
         """Return two per pair of the history, and the last step, its gradient and the start of a search."""
-        return 2 * settings.lbfgs_history + 3
+        return 2 * max(settings.lbfgs_history) + 3
+
+    def begin_scale(self, index: int) -> None:
+        """Keep as many pairs as `history` says for a scale, counted from 0; the last number holds for further scales."""
+        self.pairs = deque(self.pairs, maxlen=self.history[min(index, len(self.history) - 1)])
 
     @torch.no_grad()
     def step(self, image: Tensor, loss: Tensor | None = None) -> None:

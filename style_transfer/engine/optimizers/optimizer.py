@@ -47,6 +47,9 @@ class Optimizer(ABC):
     def step(self, image: Tensor, loss: Tensor | None = None) -> None:
         """Change `image` by one step. Line searches need the loss, a scalar."""
 
+    def begin_scale(self, index: int) -> None:  # noqa: B027
+        """Get ready for a scale, counted from 0, before its first step or before `restore`."""
+
     def set_step_size(self, size: float) -> None:  # noqa: B027
         """Set the size of the next steps, if this optimizer is `scheduled`."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...compute.memory import show_bytes
 from ...errors import ImageError
 from ...files import file_digest
-from ...settings import Settings, flag_name, options_of
+from ...settings import Settings, flag_name, option_words, options_of
 from ..animation.frames import load_pixels
 from ..console import clock
 from ..history import Late
@@ -266,15 +266,11 @@ def command(recipe: Mapping[str, Any]) -> str:
     settings = recipe["settings"]
     defaults = _defaults(settings)
     words = ["style_transfer", recipe["content"]["name"], *(each["name"] for each in recipe["styles"])]
-    for name, about in options_of(Settings).items():
+    for name in options_of(Settings):
         value = settings[name]
         if value == defaults[name] or value is None:
             continue
-        if about.flag:
-            words.append(flag_name(name) if value else flag_name(name).replace("--", "--no-", 1))
-        else:
-            several = value if isinstance(value, list) else [value]
-            words += [flag_name(name), *(repr(x) if isinstance(x, float) else _value(name, x) for x in several)]
+        words += option_words(name, _value(name, value) if isinstance(value, str) else value)
     for name in ("content_masks", "style_masks"):
         if name in recipe:
             words += [flag_name(name[:-1]), *(each["name"] for each in recipe[name])]
