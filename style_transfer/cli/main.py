@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import DeviceError, DistributedError, MemoryLimitError, StyleTransferError, exit_code
 from ..files import shown
+from ..observers.stdout import print_out
 from .information import answer
+from .translate import check_own, requested
 
 if TYPE_CHECKING:
     from .run import CommandRun
@@ -31,9 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     run: CommandRun | None = None
     try:
+        if argv[:1] == ["translate"]:
+            found = requested(argv[1:])
+            if isinstance(found, str):
+                print_out(found)
+                return 0
+            argv = found
         code = answer(argv)
         if code is not None:
             return code
+        check_own(argv)
         from .parser import parse  # these load torch, for which quick answers do not wait
         from .run import CommandRun
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,10 +32,10 @@ class StepSchedule:
     @staticmethod
     def of(settings: Resolved) -> StepSchedule:
         """Return the schedule of the settings: a constant step size, as in style-transfer-pytorch, or `AUTO`."""
-        if isinstance(settings.iterations, str):
-            return AUTO
-        size = settings.step_size / settings.optimizer_range
         listed = settings.steps or ()
+        if isinstance(settings.iterations, str):
+            return dataclasses.replace(AUTO, listed=listed)
+        size = settings.step_size / settings.optimizer_range
         return StepSchedule(settings.initial_iterations, settings.iterations, size, size, settings.avg_decay, listed=listed)
 
     def step_size(self, step: int, steps: int) -> float:

@@ -207,7 +207,7 @@ class Settings:
     optimizer: str | None = open_option("adam", "optimize the picture in this way", topic="optimizer", words=OPTIMIZERS)
     iterations: int | str | None = open_option("auto", "take N steps at each scale after the first; auto takes 150 at the "
         "first, 300 at the last and 100 at others, with a falling step size", topic="optimizer",
-        default_help=f"auto, but {NUMBERED} with -ii, --steps, -ss, -ad or another optimizer than adam", short="-i",
+        default_help=f"auto, but {NUMBERED} with -ii, -ss, -ad or another optimizer than adam", short="-i",
         or_word="auto", **STEPS)  # fmt: skip
     initial_iterations: int | None = open_option(1000, "take N steps at the first scale", topic="optimizer", short="-ii",
         **STEPS)  # fmt: skip
@@ -255,7 +255,7 @@ class Settings:
         implied: dict[str, Any] = {"bounds": "on"}
         for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
             implied |= registry[chosen.get(name, values[name])].defaults
-        numbered = {"initial_iterations", "steps", "step_size", "avg_decay"} & chosen.keys()
+        numbered = {"initial_iterations", "step_size", "avg_decay"} & chosen.keys()
         if numbered or not OPTIMIZERS[chosen.get("optimizer", values["optimizer"])].scheduled:
             implied["iterations"] = NUMBERED
         values |= implied | {"style_error": None} | chosen  # each style loss has its own default of style_error

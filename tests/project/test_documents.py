@@ -140,6 +140,12 @@ def test_the_page_of_input_formats_is_up_to_date() -> None:
     assert written == page(), "run python scripts/input_formats_page.py"
 
 
+def test_the_guide_for_users_of_other_programs_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "coming_from_page.py"))["page"]
+    written = (ROOT / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    assert written == page(), "run python scripts/coming_from_page.py"
+
+
 def test_the_picture_of_the_packages_is_up_to_date() -> None:
     draw = runpy.run_path(str(ROOT / "scripts" / "package_diagram.py"))["draw"]
     picture = (ROOT / "docs" / "images" / "packages.svg").read_text(encoding="utf-8")

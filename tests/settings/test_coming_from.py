@@ -1,4 +1,4 @@
-"""docs/coming-from.md: every row is run and has its effect, and every flag of the programs has a row.
+"""The tables of docs/coming-from.md: every row is run and has its effect, and every flag of the programs has a row.
 
 Rows are run as they stand, but for sizes and steps, which are small, on networks with few channels and random weights. Beside
 each row the same command is run without it: the picture must change, or stay, as the settings of the row say. A row whose value
@@ -27,6 +27,7 @@ from support.zoo import SMALL
 from style_transfer import cli
 from style_transfer import pictures as images
 from style_transfer.cli.parser import parse
+from style_transfer.cli.programs import TABLES
 from style_transfer.engine.initial import first_picture
 from style_transfer.networks import network_spec
 from style_transfer.networks.loading import Weights, load_weights
@@ -34,8 +35,6 @@ from style_transfer.pictures import to_pil
 from style_transfer.pictures.tensors import to_pixels
 from style_transfer.registry import NETWORKS
 from style_transfer.settings import Resolved, Settings, flag_name, options_of
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "coming-from.md"
 
 FLAGS = {
     "style-transfer-pytorch": "-o --output -sw --style-weights --devices -r --random-seed -cw --content-weight -tw --tv-weight "
@@ -55,6 +54,7 @@ SPECS = SMALL | {"vgg19": TINY, "vgg19-normalized": SMALL["vgg19-caffe"]}
 
 COMMON = "-s 48 -ii 12 -i 2 --quiet"
 LESS = {"-s": "40", "-ii": "9", "-i": "3", "-ms": "30", "--style-size": "24", "--save-every": "1", "-tw": "1e6"}
+LISTS = {"--scales": "24 30 36 40 44", "--steps": "3 2 2 2 2"}
 """What stands for the numbers of a row, which would take long or, on networks such as these, be too small to see."""
 
 OTHER = {
@@ -74,14 +74,7 @@ HELP = {"init": "--style-factor 1", "optimizer": "--style-factor 1", "random_see
 
 def tables() -> dict[str, list[tuple[str, str, str]]]:
     """Return the rows of each section's table."""
-    found: dict[str, list[tuple[str, str, str]]] = {}
-    for line in DOCUMENT.read_text().splitlines():
-        if line.startswith("## "):
-            rows = found[line[3:]] = []
-        elif line.startswith("| ") and not line.startswith("| theirs"):
-            theirs, here, result = line.strip("| ").split(" | ")
-            rows.append((theirs, here, result))
-    return found
+    return {name: [(row.theirs, row.here, row.result) for row in rows] for name, rows in TABLES.items()}
 
 
 ROWS = [row for rows in tables().values() for row in rows]
@@ -99,7 +92,7 @@ def test_every_flag_has_a_row(program: str) -> None:
 def test_every_row_can_be_given_as_it_stands(row: tuple[str, str, str]) -> None:
     _, here, result = row
     assert result
-    command = parse(["content.jpg", "style.jpg", *shlex.split(here.strip("`"))])
+    command = parse(["content.jpg", "style.jpg", *shlex.split(here)])
     assert "style.jpg" in command.styles
     settings = command.settings.resolve()
     spec = network_spec(settings)
@@ -155,11 +148,11 @@ def paint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.nda
 
 def shrunk(words: list[str]) -> list[str]:
     """Return a row's words with numbers that do not take long."""
-    found, flag = [], ""
+    found, flag, lists = [], "", {name: iter(text.split()) for name, text in LISTS.items()}
     for word in words:
-        less = LESS.get(flag)
+        less = LESS.get(flag) or next(lists.get(flag, iter(())), "")
         found.append(less + "+" * word.endswith("+") if less else "start.png" if flag == "--init" and "." in word else word)
-        flag = word
+        flag = word if word.startswith("-") or flag not in lists else flag
     return found
 
 
@@ -183,12 +176,12 @@ def varied(words: list[str]) -> list[str]:
     return [*words[: at + 1], *values]
 
 
-PICTURES = [row for row in GIVEN if (set(shlex.split(row[1].strip("`"))) & {"--each"}) == set()]
+PICTURES = [row for row in GIVEN if (set(shlex.split(row[1])) & {"--each"}) == set()]
 
 
 @pytest.mark.parametrize("row", PICTURES, ids=lambda row: row[0])
 def test_every_row_has_its_effect(row: tuple[str, str, str], paint: Callable[..., np.ndarray]) -> None:
-    words = shlex.split(row[1].strip("`"))
+    words = shlex.split(row[1])
     preset = words[:2] if words[:1] == ["--preset"] else []
     parsed = functools.partial(_settings, preset or ["-i", "500", "-ii", "1000"])  # the schedule that -ss and -ad select
     own = words[len(preset) :]
