@@ -66,7 +66,9 @@ def load_weights(settings: Resolved, *, progress: bool = False, warn: Callable[[
             raise WeightsError(f"--network {network} needs a file with its weights; give one with --weights: {files}")
     except DownloadError as error:
         if settings.network != "auto":
-            raise
+            if not entry.namesake:
+                raise
+            raise DownloadError(f"{error}; or is it {entry.namesake}?") from error
         entry, note = NETWORKS["compact"], f"using the built-in compact network: {error}"
         warn(note)
         state, source = weights.built_in()

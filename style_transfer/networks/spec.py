@@ -209,7 +209,8 @@ class NetworkEntry:
     are known. `content_layers`, `style_layers` and `pooling` are the defaults of the settings with these names. `download` is the
     URL of weights from torchvision, whose file name ends with the first digits of the file's SHA-256; `built_in` means that the
     weights are part of the package; without either the user must provide them with `--weights`. `magnitude` is the scale of the
-    activations relative to torchvision's networks.
+    activations relative to torchvision's networks. `namesake` is another network that goes by the same name, for users without
+    a file.
     """
 
     spec: NetworkSpec
@@ -221,6 +222,7 @@ class NetworkEntry:
     download: str | None = None
     built_in: bool = False
     magnitude: float = 1.0
+    namesake: str = ""
 
     def register(self) -> None:
         """Register the network under its name."""

@@ -152,3 +152,8 @@ def test_a_damaged_file_in_the_cache_is_detected_by_its_hash(offline: Path) -> N
     path.write_bytes(b"half of it")
     with pytest.raises(WeightsError, match=r"is damaged .*not dcbb9e9d.*delete it"):
         download.download("vgg19")
+
+
+def test_a_network_that_shares_its_name_with_another_names_that(offline: Path) -> None:
+    with pytest.raises(download.DownloadError, match="or is it caffenet, which fzliu's post calls AlexNet"):
+        load_weights(Settings(network="alexnet").resolve())

@@ -45,7 +45,10 @@ def alexnet(name: str, widths: Sequence[int]) -> NetworkSpec:
 NetworkEntry(
     caffenet("caffenet", (96, 256, 384, 384, 256)),
     f"CaffeNet, AlexNet (Krizhevsky et al. 2012) with pooling before normalisation (see --lrn), trained on {IMAGENET}",
-    ("bvlc_reference_caffenet.caffemodel (233 MB, SHA-1 4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46)",),
+    (
+        "bvlc_reference_caffenet.caffemodel (233 MB, SHA-1 4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46), "
+        "http://dl.caffe.berkeleyvision.org/bvlc_reference_caffenet.caffemodel",
+    ),
     ("relu4",),
     STYLE_LAYERS,
     magnitude=CAFFE_MAGNITUDE,
@@ -57,4 +60,5 @@ NetworkEntry(
     ("relu4",),
     STYLE_LAYERS,
     download="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    namesake="caffenet, which fzliu's post calls AlexNet",
 ).register()

@@ -56,7 +56,10 @@ def googlenet(name: str, stem: tuple[int, int, int], modules: Mapping[str, Seque
 NetworkEntry(
     googlenet("googlenet", (64, 64, 192), MODULES),
     f"GoogLeNet (Szegedy et al. 2014) with local response normalisation (see --lrn), trained on {IMAGENET}",
-    ("bvlc_googlenet.caffemodel (51 MB, SHA-1 405fc5acd08a3bb12de8ee5e23a96bec22f08204)",),
+    (
+        "bvlc_googlenet.caffemodel (51 MB, SHA-1 405fc5acd08a3bb12de8ee5e23a96bec22f08204), "
+        "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",
+    ),
     ("inception_3a/output",),
     ("conv1/relu_7x7", "conv2/relu_3x3", "inception_3a/output", "inception_4a/output", "inception_5a/output"),
     magnitude=CAFFE_MAGNITUDE,

@@ -60,7 +60,8 @@ NetworkEntry(
     _caffe("vgg19-caffe", VGG19_BLOCKS),
     f"VGG-19, trained by its authors in Caffe on {IMAGENET}; input is BGR from 0 to 255 minus the mean",
     (
-        "VGG_ILSVRC_19_layers.caffemodel (574671192 bytes, by the authors)",
+        "VGG_ILSVRC_19_layers.caffemodel by the authors (574671192 bytes, SHA-1 239785e7862442717d831f682bb824055e51e9ba), "
+        "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_19_layers.caffemodel",
         "vgg19-d01eb7cb.pth (the same weights, converted; SHA-256 begins with d01eb7cb)",
         "vgg_conv.pth of Gatys et al. (input BGR as well)",
     ),
@@ -69,14 +70,18 @@ NetworkEntry(
 NetworkEntry(
     _caffe("vgg19-normalized", VGG19_BLOCKS),
     f"vgg19-caffe with each channel's weights divided by its mean activation (Gatys et al. 2015) on {IMAGENET}",
-    ("vgg_normalised.caffemodel of Gatys et al. (80 MB)",),
+    (
+        "vgg_normalised.caffemodel of Gatys et al. (80 MB), "
+        "http://bethgelab.org/media/uploads/deeptextures/vgg_normalised.caffemodel",
+    ),
     magnitude=0.5,  # the mean activation is 1 instead of about 2
 ).register()
 NetworkEntry(
     _caffe("vgg16-caffe", VGG16_BLOCKS),
     f"VGG-16, trained by its authors in Caffe on {IMAGENET}; input is BGR from 0 to 255 minus the mean",
     (
-        "VGG_ILSVRC_16_layers.caffemodel (528 MB, by the authors)",
+        "VGG_ILSVRC_16_layers.caffemodel by the authors (528 MB, SHA-1 9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24), "
+        "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
         "vgg16-00b39a1b.pth (the same weights, converted; SHA-256 begins with 00b39a1b)",
     ),
     magnitude=CAFFE_MAGNITUDE,
