@@ -216,7 +216,7 @@ class NetworkEntry:
     spec: NetworkSpec
     help: str
     files: tuple[str, ...]
-    content_layers: tuple[str, ...] = ("relu3_1", "relu4_2")
+    content_layers: tuple[str, ...] = ("relu3_1",)
     style_layers: tuple[str, ...] = VGG_STYLE_LAYERS
     pooling: str = "max"
     download: str | None = None
