@@ -32,7 +32,11 @@ LOSSES = ("gram", "wasserstein", "covariance", "mean-std")
 COMPACT = "--network compact -s 256 -ii 120 -i 60"
 
 
-INTRODUCTION = """\
+LAKE = (
+    "style_transfer landscape_lake.jpg vangogh_wheatfield.jpg --network vgg19 --content-layers relu3_1 relu4_2 --strength 0.4 "
+    "-s 1024 --steps 150 100 100 100 100 80 100"
+)
+INTRODUCTION = f"""\
 # Gallery
 
 Made by `python docs/gallery.py`, which runs the commands below in a folder with these pictures and puts the results side by side.
@@ -43,6 +47,18 @@ default.
 Styles are the project's own, made by `examples/make_pictures.py` and `examples/make_styles.py`. Photographs come with
 [scikit-image](https://scikit-image.org): *chelsea* by Stefan van der Walt and *coffee* by Rachel Michetti, courtesy of Pikolo
 Espresso Bar, both CC0; *rocket* by SpaceX, in the public domain.
+
+## A photograph after a painting
+
+Lake Sherburne, by Jacob W. Frank, US National Park Service, in the public domain; after Vincent van Gogh's Wheat Field with
+Cypresses (1889), The Metropolitan Museum of Art, CC0. The [whole picture](images/lake.webp) has 1024 pixels. This one is not made
+by the script.
+
+![Mountains behind a lake, painted, and a part of the picture at its own pixels](images/lake.jpg)
+
+```sh
+{LAKE}
+```
 """
 
 

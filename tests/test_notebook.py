@@ -23,7 +23,7 @@ STAGES = (Stage(100, (80, 100), (), 2), Stage(1000, (800, 1000), (), 3))
 
 @pytest.mark.filterwarnings("ignore")  # of the kernel's client
 def test_the_example_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    for name in ("scene.jpg", "painting.jpg"):
+    for name in ("scene.jpg", "watercolour.jpg"):
         shutil.copy(EXAMPLES / name, tmp_path)
     book = nbformat.read(EXAMPLES / "style_transfer.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in book.cells), "clear the outputs before committing"
