@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 from record import RESULTS, Record
 
@@ -50,8 +51,6 @@ def make(path: Path, megapixels: float, signal: signals.Signal | None) -> None:
     if path.suffix == ".jpg":
         image.save(path, quality=90, icc_profile=profile)
     else:
-        import tifffile
-
         deep = np.asarray(image).astype(np.uint16) * 257
         tifffile.imwrite(path, deep, photometric="rgb", iccprofile=profile, rowsperstrip=64)
 

@@ -6,23 +6,19 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from .. import engine
 from ..errors import SettingsError, near_miss
 from ..files import exists, similar_name
-from ..losses.guidance import Region, as_mask, painted_share, regions_of
+from ..losses.guidance import Region, as_mask, coverage_at, regions_of
 from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
 from ..pictures import Picture, Pixels, Reading, format_of, load
 from ..pictures.color import Coloring
 from ..pictures.tensors import from_pixels, to_tensor
 from ..settings import INITS, Resolved
-from ..settings.command import CommandOptions
+from ..settings.command import SCREEN_DPI, CommandOptions
 from .outputs import OutputFiles
-
-SCREEN_DPI: Final = 72
-"""The default of --dpi; a higher resolution is for print."""
 
 
 def unchanged(pixels: Pixels) -> Pixels:
@@ -73,8 +69,7 @@ class JobReader:
         styles = [self._load(path, proof=self.options.proof) for path in task.styles]
         start = None if init in INITS else self._load(init, proof=self.options.proof)
         regions = self._regions(content, styles)
-        share = painted_share(regions, content.size)
-        painted = None if share is None else share[0, 0].numpy()
+        painted = coverage_at(regions, content.size)[0, 0].numpy() if regions else None
         coloring = Coloring(settings, content.pixels, [style.pixels for style in styles], content.alpha, painted)
         run = engine.Job.create(
             from_pixels(coloring.content),

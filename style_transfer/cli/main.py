@@ -12,7 +12,6 @@ from ..errors import DeviceError, DistributedError, MemoryLimitError, StyleTrans
 from ..files import shown
 from ..observers.stdout import print_out
 from .information import answer
-from .translate import check_own, requested
 
 if TYPE_CHECKING:
     from .run import CommandRun
@@ -34,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: CommandRun | None = None
     try:
         if argv[:1] == ["translate"]:
+            from .translate import requested  # quick answers do not wait for the tables of other programs
+
             found = requested(argv[1:])
             if isinstance(found, str):
                 print_out(found)
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = answer(argv)
         if code is not None:
             return code
+        from .translate import check_own
+
         check_own(argv)
         from .parser import parse  # these load torch, for which quick answers do not wait
         from .run import CommandRun

@@ -116,8 +116,8 @@ def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
     _check_unknown(rest, [*parser._option_string_actions, *INFORMATION, *ALIASES])
     words = vars(found)
     content, styles = words.pop("content"), [*words.pop("styles"), *rest]  # argparse leaves those after an option
-    flags = _flags(known, words)
-    chosen = gather(known, flags, os.environ)
+    flags, environment = _flags(known, words), from_environment(known, os.environ)
+    chosen = gather(known, flags, environment)
     if "each" in chosen:
         styles = [content, *styles] if content is not None else []
         content = chosen["each"][0]
@@ -126,6 +126,5 @@ def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
         raise SettingsError(f"the following arguments are required: {missing}; see style_transfer --help")
     options, settings, *others = (kind(**{k: v for k, v in chosen.items() if k in options_of(kind)}) for kind in classes)
     observer_options = {type(each): each for each in others}
-    environment = from_environment(known, os.environ)
     more = [word for name, value in environment.items() if name not in flags for word in option_words(name, value)]
     return Command((*argv, *more), content or "", tuple(styles), settings, options, observer_options, chosen)

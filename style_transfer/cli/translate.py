@@ -40,7 +40,7 @@ class Program:
     @property
     def switches(self) -> set[str]:
         """Its flags that have no value."""
-        return {row.flag for row in self.rows if row.switch} | {"-cudnn_autotune"}
+        return {row.flag for row in self.rows if row.switch}
 
 
 def _flags_in(name: str) -> frozenset[str]:
@@ -111,7 +111,7 @@ def translated(words: Sequence[str], program: Program) -> list[str]:
 
 def _values(words: Sequence[str], program: Program) -> dict[str, str]:
     """Return the values of a command's flags; what stands before the first flag is the start of the program."""
-    known = {row.flag for row in program.rows if row.flag} | _flags_in(program.name) | {program.content, program.styles}
+    known, switches = _flags_in(program.name), program.switches
     flags, rest = dict[str, str](), [word.strip("<>") for word in words]
     while rest and not rest[0].startswith("-"):
         del rest[0]
@@ -119,7 +119,7 @@ def _values(words: Sequence[str], program: Program) -> dict[str, str]:
         flag, equals, value = rest.pop(0).partition("=")
         if flag not in known:
             raise SettingsError(f"{program.name} has no flag {flag}{near_miss(flag, known)}; see {GUIDE}")
-        if flag in program.switches:
+        if flag in switches:
             value = ""
         elif not equals:
             if not rest:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..compute.distributed import Group, Rows
 from ..compute.resampling import resize
 from ..geometry.scales import Size, Stage
-from ..losses.guidance import Region, coverage
+from ..losses.guidance import Region, coverage_at
 from .optimizers import Average
 from .state import State
 
@@ -36,7 +36,7 @@ def picture_of(state: State, content: Tensor, regions: Sequence[Region] = ()) ->
     picture = state.picture()
     if not regions:
         return picture
-    share = coverage([region.at(state.size, (), ()) for region in regions])
+    share = coverage_at(regions, state.size)
     shown = resize(content.to(picture), state.size, antialias=True).clamp(0, 1)
     return BlendMask(share.to(picture), shown).composite(picture)
 

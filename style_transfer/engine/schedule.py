@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..geometry import Size, Stage, fit, resolve_end_scale, scales
+from ..geometry import Size, Stage, at_scale, fit, resolve_end_scale, scales
 from ..settings import Resolved
 
 
@@ -45,7 +45,7 @@ class StepSchedule:
     def steps_at(self, index: int, scales: int) -> int:
         """Return the number of steps at a scale, counted from 0, in a run of so many scales."""
         if self.listed:
-            return self.listed[min(index, len(self.listed) - 1)]
+            return at_scale(self.listed, index)
         if index == scales - 1 and self.last_steps is not None:
             return self.last_steps
         return self.steps if index else self.initial_steps

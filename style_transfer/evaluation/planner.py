@@ -169,7 +169,7 @@ def fit_tiles(
         return UNLIMITED
     segments = network.spec.segments(key)
     prices = costs.costs(network, key)
-    areas = good_areas(segments)
+    areas = tile_areas(segments, GOOD_SIDE)
     sizes, stored = _cells(network, size, key)
     room = budget - (0 if host else stored / workers)
     work = min(room, max(a * c.peak for a, c in zip(areas, prices, strict=True)))
@@ -213,11 +213,6 @@ def indexable(network: Network, layers: Collection[str], size: Size) -> bool:
     """Return whether the feature maps of a picture in one tile have fewer elements than accelerators can index."""
     (segment,) = network.spec.segments(layers, cut=False)
     return math.prod(network.spec.extended(size)) <= costs.largest_area(segment)
-
-
-def good_areas(segments: Sequence[Segment]) -> list[float]:
-    """Return the area of tiles that are as large as is useful, in cells of each segment's input."""
-    return tile_areas(segments, GOOD_SIDE)
 
 
 def tile_areas(segments: Sequence[Segment], side: float) -> list[float]:

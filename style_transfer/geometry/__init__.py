@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .scales import Size, Stage, fit, resolve_end_scale, scales
+from .scales import Size, Stage, at_scale, fit, resolve_end_scale, scales
 
-__all__ = ["Size", "Stage", "fit", "resolve_end_scale", "scales"]
+__all__ = ["Size", "Stage", "at_scale", "fit", "resolve_end_scale", "scales"]

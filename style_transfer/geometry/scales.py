@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import SettingsError
@@ -38,6 +39,11 @@ def scales(min_scale: int, end_scale: int) -> tuple[int, ...]:
     while (scale := round(end_scale / 2 ** (len(result) / 2))) >= min_scale and (not result or scale < result[-1]):
         result.append(scale)
     return tuple(reversed(result))
+
+
+def at_scale(values: Sequence[int], index: int) -> int:
+    """Return the value of a scale, counted from 0, from a list with one for each; the last one holds for further scales."""
+    return values[min(index, len(values) - 1)]
 
 
 def fit(size: Size, longest: int, *, enlarge: bool) -> Size:

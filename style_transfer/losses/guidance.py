@@ -77,17 +77,14 @@ class StageRegion:
         return float(self.content.mean())
 
 
-def painted_share(regions: Sequence[Region], size: Size) -> Tensor | None:
-    """Return how much of each pixel of a content of `size` is painted, (1, 1, H, W) in [0, 1]; None, all, without regions."""
-    if not regions:
-        return None
-    masks = [resize(region.content, size, "bilinear", antialias=True).clamp(0, 1) for region in regions]
-    return torch.stack(masks).sum(0).clamp(0, 1)
-
-
 def coverage(regions: Sequence[StageRegion]) -> Tensor:
     """Return the blend mask of a picture, (1, 1, H, W) in [0, 1]: 0 where no region lies and the content picture remains."""
     return torch.stack([region.content for region in regions]).sum(0).clamp(0, 1)
+
+
+def coverage_at(regions: Sequence[Region], size: Size) -> Tensor:
+    """Return the blend mask of a picture of `size`, as `coverage` does."""
+    return coverage([region.at(size, (), ()) for region in regions])
 
 
 def guide(mask: Tensor, stride: int, size: Size) -> Tensor:

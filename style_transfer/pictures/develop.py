@@ -60,6 +60,7 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
         _check_scale(samples, raw.white, name)
     pixels = np.empty((*samples.shape[:2], 3), np.float32)
     by_value = None if opacity is not None else _by_value(raw, samples, profile)
+    precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
 
     def convert(rows: slice) -> tuple[float, float]:
         """Convert some rows; return the lowest and the highest of their values, and of 0 and 1."""
@@ -78,7 +79,6 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
             pixels[rows] = np.clip(soft_proof(pixels[rows], proof), 0, 1)
         return low, high
 
-    precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
     ranges = for_row_blocks(pixels.shape, convert)
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     if low < -1e-6 or high > 1 + 1e-6:
@@ -97,8 +97,7 @@ def _by_value(raw: Samples, samples: Array, profile: tuple[bytes, str] | None) -
     if samples.shape[2] == 1:
         table = gray_table(icc, owner, samples.dtype)
         return lambda block, pixels: np.take(table, block[..., 0], axis=0, out=pixels, mode="clip")
-    shape = shaper(icc, samples.dtype)
-    return None if shape is None else lambda block, pixels: np.copyto(pixels, shape(block))
+    return shaper(icc, samples.dtype)
 
 
 def _reading(raw: Samples, *, converted: bool, transparent: bool, kept: bool) -> Reading:

@@ -39,8 +39,8 @@ class Shaper:
     curves: Pixels
     matrix: Pixels
 
-    def __call__(self, samples: Array) -> Pixels:
-        """Return integer samples (rows, width, 3) as sRGB in [0, 1], clipped."""
+    def __call__(self, samples: Array, out: Pixels | None = None) -> Pixels:
+        """Return integer samples (rows, width, 3) as sRGB in [0, 1], clipped; in `out` if given."""
         light = np.empty(samples.shape, np.float32)
         for channel, curve in enumerate(self.curves):
             light[..., channel] = curve.take(samples[..., channel], mode="clip")
@@ -49,7 +49,7 @@ class Shaper:
         np.sqrt(light, out=light)
         light *= np.float32(CODES - 1)
         light += np.float32(0.5)
-        return _codes().take(light.astype(np.intp), mode="clip", out=light)
+        return _codes().take(light.astype(np.intp), mode="clip", out=out)
 
 
 @functools.lru_cache(maxsize=4)

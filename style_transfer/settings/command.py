@@ -11,6 +11,9 @@ from .option import check_not_empty, option, validate_fields
 FILE: Final[dict[str, Any]] = {"metavar": "FILE", "check": check_not_empty}
 FILES: Final[dict[str, Any]] = FILE | {"many": True}
 
+SCREEN_DPI: Final = 72.0
+"""The default of --dpi; a higher resolution is for print."""
+
 
 def _check_shard(name: str, value: str) -> None:
     part, separator, whole = value.partition("/")
@@ -56,8 +59,8 @@ class CommandOptions:
         "content are white; or where a single mask has a colour", topic="masks", **FILES)  # fmt: skip
     style_mask: tuple[str, ...] | None = option(None, "use only these parts of the styles, one mask for each content mask, or "
         "masks in the same colours", topic="masks", default_help="all of each style", **FILES)  # fmt: skip
-    dpi: float = option(72.0, "write this resolution into the result, in dots per inch", topic="size", kind=float, minimum=0.1,
-        maximum=65535.0)  # fmt: skip
+    dpi: float = option(SCREEN_DPI, "write this resolution into the result, in dots per inch", topic="size", kind=float,
+        minimum=0.1, maximum=65535.0)  # fmt: skip
     lossless: bool = option(False, "write .webp without loss and with colour at full resolution; .tif and .png always are",
         topic="files", flag=True)  # fmt: skip
     dry_run: bool = option(False, "print scales, tiles, memory, disk space and time, and exit", topic="size", flag=True)

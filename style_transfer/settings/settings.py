@@ -54,11 +54,6 @@ def _check_end_scale(name: str, value: str) -> None:
         raise SettingsError(f"{name} must be a number of pixels from 1 to {MAX_SCALE}, with or without a +, or 0, not {value!r}")
 
 
-def _check_scales(scales: tuple[int, ...] | None) -> None:
-    if scales is not None and any(after <= before for before, after in itertools.pairwise(scales)):
-        raise SettingsError(f"--scales must grow from one to the next, not {' '.join(map(str, scales))}")
-
-
 def _check_tile(name: str, value: str) -> None:
     if value not in ("auto", "off") and not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_SCALE):
         raise SettingsError(f"{name} must be auto, off or a number of pixels, not {value!r}{near_miss(value, ('auto', 'off'))}")
@@ -261,7 +256,6 @@ class Settings:
         values |= implied | {"style_error": None} | chosen  # each style loss has its own default of style_error
         if values["bounds"] == "auto":
             values["bounds"] = implied["bounds"]
-        _check_scales(values["scales"])
         following = following_strength(values)
         return Resolved(**values | {k: value for k, value in following.items() if getattr(self, k) is None})
 
@@ -363,6 +357,8 @@ class Resolved(Settings):
                 raise SettingsError(
                     f"--{kind}-layer-weights has {len(weights)} values for {len(layers)} {kind} layers; give one for each"
                 )
+        if any(after <= before for before, after in itertools.pairwise(self.scales or ())):
+            raise SettingsError(f"--scales must grow from one to the next, not {' '.join(map(str, self.scales or ()))}")
         if self.iterations == "auto" and not OPTIMIZERS[self.optimizer].scheduled:
             raise SettingsError(f"--iterations auto does not go with --optimizer {self.optimizer}; give a number")
         for flag, loss in zip(("--style-loss", "--extra-loss"), self.statistics, strict=False):

@@ -101,9 +101,9 @@ def _read_toml(path: str, shown: str) -> dict[str, Any]:
         raise SettingsError(f"{shown}: cannot be read: {reason}") from None
 
 
-def gather(known: Mapping[str, Option], flags: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the chosen options: flags, then the environment, then the file that --config or STYLE_TRANSFER_CONFIG names."""
-    values = from_environment(known, environment) | dict(flags)
+def gather(known: Mapping[str, Option], flags: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the chosen options: flags, then the values of `from_environment`, then the file that one of them names."""
+    values = {**environment, **flags}
     path = values.get("config")
     return (from_file(known, path) if path is not None else {}) | values
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...compute.distributed import LOCAL, Group
+from ...geometry import at_scale
 from ...registry import OPTIMIZERS
 from ...settings import Resolved
 from .line_search import LineSearch
@@ -72,7 +73,7 @@ class LBFGS(Optimizer):
 
     def begin_scale(self, index: int) -> None:
         """Keep as many pairs as `history` says for a scale, counted from 0; the last number holds for further scales."""
-        self.pairs = deque(self.pairs, maxlen=self.history[min(index, len(self.history) - 1)])
+        self.pairs = deque(self.pairs, maxlen=at_scale(self.history, index))
 
     @torch.no_grad()
     def step(self, image: Tensor, loss: Tensor | None = None) -> None:

@@ -99,10 +99,7 @@ class Routes:
         before = self._state.now
         if not self.streams and before.phase == "running":
             self._pictures.wanted = True
-            for _ in range(40):
-                if self._state.now.frame != before.frame:
-                    break
-                await asyncio.sleep(INTERVAL / 10)
+            await _wait(lambda: self._state.now.frame != before.frame)
         newest = self._state.now.newest
         if newest is None:
             raise web.HTTPServiceUnavailable(text="no picture exists yet\n")
@@ -164,10 +161,7 @@ class Routes:
         """Send all losses. Without viewers, first let the run read the newest, and wait up to two seconds for it."""
         if not self.streams and self._state.now.phase == "running":
             self.curves_wanted = True
-            for _ in range(40):
-                if not self.curves_wanted:
-                    break
-                await asyncio.sleep(INTERVAL / 10)
+            await _wait(lambda: not self.curves_wanted)
         return web.json_response(self._state.now.history.since(-1, 0), dumps=dumps)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -239,6 +233,14 @@ class Routes:
 
 def _answer(text: str | None, status: int = 200) -> web.Response:
     return web.json_response({"answer": text}, status=status)
+
+
+async def _wait(met: Callable[[], bool]) -> None:
+    """Wait until a condition is met, at most two seconds."""
+    for _ in range(40):
+        if met():
+            break
+        await asyncio.sleep(INTERVAL / 10)
 
 
 async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
