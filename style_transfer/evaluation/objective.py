@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,7 @@ class Objective:
         self.group = group
         self.size = size or size_of(content)
         self.settings = settings
+        self._evaluations = 0
         self._counts: dict[str, int] = {}
         """The number of cells of each term, over all processes; the same in every evaluation."""
         self._content: Tensor | None = content
@@ -162,13 +164,22 @@ class Objective:
 
     def increment(self) -> None:
         """Count an evaluation that a replayed CUDA graph computed."""
+        self._evaluations += 1
         for term in self.terms:
             term.loss.increment()
 
     def restore_step(self, count: int) -> None:
         """Continue as after `count` evaluations, so that a resumed run computes the same bits."""
+        self._evaluations = count
         for term in self.terms:
             term.loss.restore_step(count)
+
+    def _draw(self) -> None:
+        """Let random losses draw for this evaluation; one that ran out of memory draws the same again."""
+        key = self.settings.random_seed, *self.size, self._evaluations
+        seed = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
+        for term in self.terms:
+            term.loss.draw(seed)
 
     @exact_products()
     def evaluate(self, image: Tensor, limits: Limits | None = None) -> Evaluation:
@@ -176,6 +187,7 @@ class Objective:
         if limits is not None and limits != self.limits:
             self._limit(limits)
         image.grad = None
+        self._draw()
         sums, sources = self.sweep.measure(image, self._measure)
         self._counts = self._counts or reduce_counts(sums, self.group)
         totals = {
@@ -192,6 +204,7 @@ class Objective:
             self._normalize(image, weights)
         image.grad = self.sweep.gradient(sources, self._measure, weights)
         self._content = None
+        self._evaluations += 1
         return Evaluation(loss.detach(), {name: part.detach() for name, part in parts.items()})
 
     def _scores(self, totals: Mapping[str, Stats]) -> dict[str, Tensor]:

@@ -41,6 +41,12 @@ class Loss(ABC):
         """Whether the next `score` can be part of a CUDA graph: always the same operations, and the host never waits."""
         return True
 
+    def draw(self, seed: int) -> None:  # noqa: B027 - most losses are not random
+        """Draw the random numbers of the next evaluation.
+
+        Each evaluation of a run has a `seed` of its own, the same on every device, in every process and after a resume.
+        """
+
     def increment(self) -> None:  # noqa: B027 - most losses do not depend on the count
         """Count a score that a replayed CUDA graph computed without a call of `score`."""
 

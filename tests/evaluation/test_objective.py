@@ -12,6 +12,7 @@ from torch import Tensor
 
 from style_transfer.evaluation import costs
 from style_transfer.evaluation.objective import Objective
+from style_transfer.losses.content import ContentLoss
 from style_transfer.networks import Segment
 from style_transfer.networks.forward import Network
 
@@ -50,3 +51,23 @@ def test_a_style_too_large_to_index_is_cut_where_the_content_is_not(
     monkeypatch.setattr(costs, "MAX_ELEMENTS", 4 * 200**2)
     assert loss() == pytest.approx(expected, rel=1e-10)
     assert 4 * 100**2 < max(largest) <= 4 * 200**2
+
+
+def test_every_evaluation_has_its_own_seed_and_a_resumed_run_the_same_ones(
+    make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, drawn = make_network(dtype=torch.float64), []
+    monkeypatch.setattr(ContentLoss, "draw", lambda self, seed: drawn.append(seed))
+
+    def seeds(first: int, count: int, **options: int) -> list[int]:
+        drawn.clear()
+        objective = Objective([network], picture(1, 32, 40), [picture(2, 32, 32)], resolved(**options))
+        objective.restore_step(first)
+        for _ in range(count):
+            objective.evaluate(picture(3, 32, 40))
+        return list(drawn)
+
+    whole = seeds(0, 4)
+    assert len(set(whole)) == len(whole)
+    assert seeds(2, 2) == whole[len(whole) // 2 :]
+    assert not set(whole) & set(seeds(0, 4, random_seed=1))
