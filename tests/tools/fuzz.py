@@ -3,8 +3,8 @@
     python tests/tools/fuzz.py TARGET SECONDS [SEED]     random damage to good files, without any other tool
     python tests/tools/fuzz.py TARGET --atheris [...]    guided by coverage, if atheris is installed; further words go to it
 
-TARGET is one of `TARGETS`. A file that breaks something is left as crash-TARGET in the working folder, for tests/corpus, whose
-files TARGET-NAME are tried again by the tests.
+TARGET is one of `TARGETS`, or "picture:" and one of `PICTURES`, for one of its kinds of files. A file that breaks something is
+left as crash-TARGET in the working folder, for tests/corpus, whose files TARGET-NAME are tried again by the tests.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from support import formats, tiny
 from support.avif_files import with_property
 from support.coloured_files import bmp, exif_bytes, tiff_with_exif
 from support.live_page import Page, ask
-from support.picture_files import iccp, png
+from support.picture_files import iccp, pil_bytes, png
 from support.profiles import ADOBE_TO_D50, rgb_profile
 from support.tiff_files import page as tiff_page
 from support.tiff_files import tiff
@@ -59,6 +59,7 @@ from style_transfer.engine.state import State
 from style_transfer.errors import StyleTransferError
 from style_transfer.evaluation.sweep import UNLIMITED
 from style_transfer.networks import weights
+from style_transfer.pictures import Array
 from style_transfer.registry import OUTPUT_FORMATS
 from style_transfer.settings import sources
 
@@ -72,7 +73,7 @@ atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 def read_picture(data: bytes, suffix: str) -> None:
     path = FOLDER / f"x{suffix}"
     path.write_bytes(data)
-    images.load(path, max_pixels=MAX_PIXELS)
+    images.load(path, max_pixels=MAX_PIXELS, alpha=len(data) % 2 == 0)
 
 
 def read_metadata(data: bytes, suffix: str) -> None:
@@ -125,6 +126,11 @@ Sample = tuple[bytes, str]
 
 def pictures() -> list[Sample]:
     """Return good files of every kind that is read."""
+    return [sample for samples in PICTURES.values() for sample in samples()]
+
+
+def written_pictures() -> list[Sample]:
+    """Return files of this program and of Pillow."""
     pixels = np.random.default_rng(0).random((40, 30, 3), np.float32)
     found = []
     for suffix in OUTPUT_FORMATS:
@@ -132,40 +138,73 @@ def pictures() -> list[Sample]:
         images.save(path, pixels, metadata={"Software": "x", "Recipe": "{}"})
         found.append((path.read_bytes(), suffix))
     for kind in ("PNG", "GIF", "BMP", "PPM", "TGA", "JPEG2000", "TIFF", "AVIF"):
-        stream = io.BytesIO()
-        images.to_pil(pixels).save(stream, kind)
-        found.append((stream.getvalue(), ".tga" if kind == "TGA" else ".png"))
-    stream = io.BytesIO()
-    images.to_pil(pixels).convert("CMYK").save(stream, "TIFF", compression="tiff_lzw")
-    return [*found, (stream.getvalue(), ".tif"), *rare_pictures(), *coloured_pictures()]
+        found.append((pil_bytes(images.to_pil(pixels), kind), ".tga" if kind == "TGA" else ".png"))
+    return [*found, (pil_bytes(images.to_pil(pixels).convert("CMYK"), "TIFF", compression="tiff_lzw"), ".tif")]
+
+
+def shades() -> Array:
+    """Return 16-bit samples of 16 x 16 colours."""
+    return np.arange(768, dtype=np.uint16).reshape(16, 16, 3)
+
+
+def png_with_codes() -> list[Sample]:
+    """Return PNGs with codes (cICP), of full and of narrow range, and with numbers for their colours."""
+    numbers = b"cHRM", struct.pack(">8I", 31270, 32900, 66000, 32000, 25000, 65000, 15000, 5000)
+    chunks = [[(b"cICP", bytes([9, transfer, 0, full]))] for transfer, full in ((16, 1), (18, 0))]
+    return [(png(shades(), *each), ".png") for each in (*chunks, [numbers, (b"gAMA", struct.pack(">I", 55556))])]
+
+
+def avif_with_codes() -> list[Sample]:
+    """Return AVIFs with codes (nclx), of 8 and 10 bits, one of them with a crop."""
+    found = []
+    for bits, samples in ((8, shades().astype(np.uint8)), (10, shades())):
+        data = bytes(imagecodecs.avif_encode(samples, level=90, bitspersample=bits))
+        at = data.index(b"colrnclx") + 8
+        found.append(data[:at] + struct.pack(">HH", 9, 18) + data[at + 4 :])
+    found.append(with_property(found[1], b"clap", struct.pack(">IIIIiIiI", 9, 1, 8, 1, -3, 2, 1, 1)))
+    return [(data, ".avif") for data in found]
+
+
+def exif_pictures() -> list[Sample]:
+    """Return files whose EXIF has a colour space and an interoperability index."""
+    found = [(tiff_with_exif(65535, "R03"), ".tif"), (png(shades(), (b"eXIf", exif_bytes(65535, "R03")[6:])), ".png")]
+    image = images.to_pil(shades() / np.float32(767))
+    return [*found, *((pil_bytes(image, kind, exif=exif_bytes(65535, "R03")), f".{kind.lower()}") for kind in ("JPEG", "WEBP"))]
+
+
+def tiffs_with_directories() -> list[Sample]:
+    """Return TIFFs with the directories that tell a camera raw: below a page, behind it, of reduced size."""
+    strip = bytes(768)
+    small, whole = tiff_page(16, 16, 3, 2, t254=("I", [1])), tiff_page(16, 16, 3, 2)
+    raw = tiff_page(16, 16, 1, 2, t254=("I", [4]), t50707=("B", [1, 4, 0, 0]), t330=("I", [8, 90]))
+    return [
+        (tiff((small, strip), (whole, strip), inner=[(raw, strip), (small, strip)]), ".tif"),
+        (tiff((whole, strip), (small, strip), (raw, strip)), ".tif"),
+    ]
+
+
+def sized_pictures() -> list[Sample]:
+    """Return GIFs and JPEG 2000 files, whose sizes are read before their decoders allocate."""
+    image = images.to_pil(shades() / np.float32(767))
+    found = [(pil_bytes(image, "GIF", comment=b"so small", transparency=3, disposal=2), ".gif")]
+    found += [(pil_bytes(image, "GIF", save_all=True, append_images=[image.rotate(90)]), ".gif")]
+    found += [(pil_bytes(image, "JPEG2000", no_jp2=plain, irreversible=True), ".jp2") for plain in (False, True)]
+    found += [(pil_bytes(image, "JPEG2000", tile_size=(8, 8)), ".jp2"), (pil_bytes(image.convert("LA"), "JPEG2000"), ".jp2")]
+    return [*found, (bytes(imagecodecs.jpeg2k_encode(shades(), level=0, bitspersample=16)), ".jp2")]
 
 
 def coloured_pictures() -> list[Sample]:
-    """Return small files that state their colours in each way."""
-    samples = np.arange(768, dtype=np.uint16).reshape(16, 16, 3)
-    codes = b"cICP", bytes([9, 16, 0, 1])
-    numbers = b"cHRM", struct.pack(">8I", 31270, 32900, 66000, 32000, 25000, 65000, 15000, 5000)
-    found = [(png(samples, codes), ".png"), (png(samples, numbers, (b"gAMA", struct.pack(">I", 55556))), ".png")]
-    avif = bytes(imagecodecs.avif_encode(samples, level=90, bitspersample=10))
-    at = avif.index(b"colrnclx") + 8
-    avif = avif[:at] + struct.pack(">HH", 9, 18) + avif[at + 4 :]
-    found += [(with_property(avif, b"clap", struct.pack(">IIIIiIiI", 9, 1, 8, 1, -3, 2, 1, 1)), ".avif")]
+    """Return small files with profiles, and with numbers for their colours."""
     gamma = [round(1.8 * 2**16)] * 3
     ends = [round(v * 2**30) for v in (0.66, 0.32, 0.02, 0.25, 0.65, 0.1, 0.15, 0.05, 0.8)]
     profile = rgb_profile(ADOBE_TO_D50, 2.2)
-    found += [(bmp(b"DEBM", more=profile), ".bmp"), (bmp(bytes(4), struct.pack("<9i3I", *ends, *gamma)), ".bmp")]
-    found += [(tiff_with_exif(65535, "R03"), ".tif"), (png(samples, (b"eXIf", exif_bytes(65535, "R03")[6:])), ".png")]
-    for kind in ("JPEG", "WEBP"):
-        stream = io.BytesIO()
-        images.to_pil(samples / np.float32(767)).save(stream, kind, exif=exif_bytes(65535, "R03"))
-        found.append((stream.getvalue(), f".{kind.lower()}"))
-    return [*found, (png(samples, iccp(profile)), ".png")]
+    found = [(bmp(b"DEBM", more=profile), ".bmp"), (bmp(bytes(4), struct.pack("<9i3I", *ends, *gamma)), ".bmp")]
+    return [*found, (png(shades(), iccp(profile)), ".png")]
 
 
 def rare_pictures() -> list[Sample]:
     """Return small files of kinds that have a parser of their own."""
-    shades = np.arange(768, dtype=np.uint16).reshape(16, 16, 3)
-    found = [(imagecodecs.jpeg8_encode(shades, lossless=lossless, bitspersample=12), ".jpg") for lossless in (False, True)]
+    found = [(imagecodecs.jpeg8_encode(shades(), lossless=lossless, bitspersample=12), ".jpg") for lossless in (False, True)]
     strip = bytes(768)
     ycbcr = tiff_page(16, 16, 3, 6, t530=("H", [2, 2]), t532=("rational", [(0, 1), (255, 1)] * 3))
     found += [(tiff((tiff_page(16, 16, 3, photometric), strip)), ".tif") for photometric in (8, 9)]
@@ -178,7 +217,7 @@ def rare_pictures() -> list[Sample]:
     found += [(b"BM" + struct.pack("<3I", 98, 0, 66) + header + bytes(32), ".bmp")]
     exif = b"\nexif\n 8\n" + b"Exif\0\0II".hex().encode()
     texts = [(b"tEXt", b"Raw profile type exif\0" + exif), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0tiff:Orientation='6'")]
-    return [*((bytes(data), suffix) for data, suffix in found), (png(shades, *texts), ".png")]
+    return [*((bytes(data), suffix) for data, suffix in found), (png(shades(), *texts), ".png")]
 
 
 def weight_files() -> list[Sample]:
@@ -230,9 +269,21 @@ def requests() -> list[Sample]:
     return found
 
 
+PICTURES: dict[str, Callable[[], list[Sample]]] = {
+    "written": written_pictures,
+    "rare": rare_pictures,
+    "coloured": coloured_pictures,
+    "cicp": png_with_codes,
+    "nclx": avif_with_codes,
+    "exif": exif_pictures,
+    "directories": tiffs_with_directories,
+    "sizes": sized_pictures,
+}
+"""The kinds of pictures, by the parser that they are for."""
+
 TARGETS: dict[str, tuple[Callable[[bytes, str], None], Callable[[], list[Sample]]]] = {
     "picture": (read_picture, pictures),
-    "metadata": (read_metadata, lambda: pictures()[:6]),
+    "metadata": (read_metadata, lambda: written_pictures()[:6]),
     "weights": (read_weights, weight_files),
     "checkpoint": (read_checkpoint, checkpoints),
     "config": (read_config, configs),
@@ -277,9 +328,16 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(found)
 
 
+def parts_of(target: str) -> tuple[Callable[[bytes, str], None], Callable[[], list[Sample]]]:
+    """Return the function that reads, and that which returns good files, of a target or of one of its kinds."""
+    name, _, kind = target.partition(":")
+    read, samples = TARGETS[name]
+    return read, PICTURES[kind] if kind else samples
+
+
 def attempt(target: str, data: bytes, suffix: str) -> None:
     """Read a file; raise AssertionError if that takes too much, and let pass whatever is not ours."""
-    read, _ = TARGETS[target]
+    read, _ = parts_of(target)
     began = time.process_time()
     if tracemalloc.is_tracing():
         tracemalloc.reset_peak()
@@ -297,9 +355,10 @@ def attempt(target: str, data: bytes, suffix: str) -> None:
 def fuzz(target: str, seconds: float = math.inf, seed: int = 0, files: int = sys.maxsize) -> int:
     """Damage good files at random, so many of them or for some time; return how many were tried."""
     chance = random.Random(seed)
-    samples = TARGETS[target][1]()
+    read, make = parts_of(target)
+    samples = make()
     for data, suffix in samples:
-        TARGETS[target][0](data, suffix)  # they are good
+        read(data, suffix)  # they are good
     tried, deadline = 0, time.monotonic() + seconds
     tracemalloc.start()
     try:
@@ -309,7 +368,7 @@ def fuzz(target: str, seconds: float = math.inf, seed: int = 0, files: int = sys
             try:
                 attempt(target, bad, suffix)
             except BaseException:
-                Path(f"crash-{target}{suffix}").write_bytes(bad)
+                Path(f"crash-{target.partition(':')[0]}{suffix}").write_bytes(bad)
                 raise
             tried += 1
     finally:
@@ -318,7 +377,7 @@ def fuzz(target: str, seconds: float = math.inf, seed: int = 0, files: int = sys
 
 
 def guided(target: str, arguments: list[str]) -> None:
-    samples = TARGETS[target][1]()
+    samples = parts_of(target)[1]()
     suffixes = sorted({suffix for _, suffix in samples})
     corpus = FOLDER / "corpus"
     corpus.mkdir()
