@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .decode.loading import load, read_metadata
+from .decode.loading import load, open_picture, read_metadata
+from .develop import DecodedPicture
 from .encode.jpeg import encode_jpeg
 from .encode.png import encode_png
 from .encode.saving import Encoding, OutputFormat, check_output, format_of, save
@@ -11,6 +12,7 @@ from .pil import from_pil, to_pil
 
 __all__ = [
     "Array",
+    "DecodedPicture",
     "Encoding",
     "OutputFormat",
     "Picture",
@@ -22,6 +24,7 @@ __all__ = [
     "format_of",
     "from_pil",
     "load",
+    "open_picture",
     "quantize",
     "read_metadata",
     "save",

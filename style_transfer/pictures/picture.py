@@ -6,10 +6,11 @@ Inside the program a picture is float32 sRGB in [0, 1], shape (height, width, 3)
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,21 @@ class Picture:
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
+class Stored(Protocol):
+    """Samples (height, width, channels) that a decoder keeps in a form of its own; an `Array` is one too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the samples."""
+
+    def __getitem__(self, box: tuple[slice, slice], /) -> Array:
+        """Return the samples of some rows and columns."""
+
+
 @dataclass
 class Samples:
     """The samples of a file as its decoder returns them, before orientation and colour conversion.
@@ -81,7 +97,7 @@ class Samples:
     show it. `format`: the kind of file.
     """
 
-    values: Array
+    values: Stored
     white: float
     space: str
     icc: bytes | None = None
@@ -99,6 +115,11 @@ class Samples:
         """Return samples without values, for a decoder that reads the description of a picture first."""
         return cls(np.empty((0, 0, 0)), 0.0, "rgb")
 
+    def blocks(self) -> Iterator[Array]:
+        """Yield all samples by blocks of rows."""
+        for rows in row_blocks(self.values.shape):
+            yield self.values[rows, :]
+
     def stored_bits(self) -> str:
         """Return what the samples in the file are, such as "8 bits" or "32-bit floating point"."""
         if not self.bits and self.values.dtype.kind == "f":
@@ -114,10 +135,20 @@ def row_blocks(shape: tuple[int, ...], pixels: int | None = None) -> Iterator[sl
         yield slice(top, min(top + rows, shape[0]))
 
 
-def for_row_blocks(shape: tuple[int, ...], work: Callable[[slice], T]) -> list[T]:
-    """Return the results of `work` for all blocks of `row_blocks`, computed on up to `THREADS` threads."""
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(work, row_blocks(shape)))
+def map_row_blocks(shape: tuple[int, ...], work: Callable[[slice], T]) -> Iterator[T]:
+    """Yield the results of `work` for all blocks of `row_blocks`, in order, computed on up to `THREADS` threads.
+
+    At most one result more than there are threads waits for its turn.
+    """
+    threads = min(THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[T]] = deque()
+        for rows in row_blocks(shape):
+            pending.append(pool.submit(work, rows))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def check_pixels(pixels: Array) -> None:

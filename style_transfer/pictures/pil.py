@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import json
 import re
 import threading
@@ -16,7 +18,7 @@ from PIL import Image
 from ..errors import ImageError, OutputError
 from ..files import reason, shown
 from . import signals
-from .develop import develop
+from .develop import DecodedPicture
 from .picture import Array, Picture, Samples, check_pixels, quantize, row_blocks
 
 DESCRIPTION: Final = 0x010E
@@ -26,6 +28,8 @@ INTEROPERABILITY_IFD: Final = 0xA005
 COLOR_SPACE: Final = 0xA001
 ADOBE_RGB_SPACE: Final = 2
 UNCALIBRATED: Final = 65535
+CONVERTED: Final = {"HSV": "RGB", "YCbCr": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
+"""Modes of PIL pictures, and those that their samples are converted to."""
 _lock = threading.RLock()  # guards Pillow's global pixel limit and Python's global warning filters
 
 
@@ -39,6 +43,42 @@ def pillow_limits_off() -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PilValues:
+    """The samples of a PIL picture, copied from it and converted box by box: Pillow has 4 bytes for a pixel of 8-bit RGB.
+
+    `mode` is the one that they are converted to, and `change` what is done to them then.
+    """
+
+    image: Image.Image
+    mode: str
+    change: Callable[[Array], Array] | None = None
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Array:
+        (top, bottom, _), (left, right, _) = (
+            part.indices(length) for part, length in zip(box, (self.image.height, self.image.width), strict=True)
+        )
+        with pillow_limits_off():
+            part = self.image.crop((left, top, right, bottom))
+            values = np.asarray(part if part.mode == self.mode else part.convert(self.mode))
+        values = values.reshape(bottom - top, right - left, -1)
+        return values if self.change is None else self.change(values)
+
+    @functools.cached_property
+    def _pixel(self) -> Array:
+        return self[:1, :1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+        return self.image.height, self.image.width, self._pixel.shape[2]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the samples."""
+        return self._pixel.dtype
 
 
 def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
@@ -62,12 +102,13 @@ def from_pil(image: Image.Image, *, alpha: bool = False) -> Picture:
         raise
     except Exception as error:  # Pillow decodes files lazily, and raises many types for closed and damaged ones
         raise ImageError(f"{name}: cannot be decoded ({reason(error)})") from error
-    return develop(raw, name, keep_alpha=alpha)
+    return DecodedPicture(raw, name, keep_alpha=alpha).picture()
 
 
 def _check_range(raw: Samples, name: str) -> None:
     """Raise `ImageError` for samples outside of the range that has a meaning: a caller can divide, and nothing tells by what."""
-    low, high = float(raw.values.min()), float(raw.values.max())
+    blocks = [(block.min(), block.max()) for block in raw.blocks()]
+    low, high = float(min(low for low, _ in blocks)), float(max(high for _, high in blocks))
     if low < -1e-6 * raw.white or high > (1 + 1e-6) * raw.white:
         raise ImageError(f"{name}: has values from {low:.4g} to {high:.4g}; bring them into [0, {raw.white:g}]")
 
@@ -105,25 +146,21 @@ def samples_of(image: Image.Image, name: str, alpha: bool = False) -> Samples:
     """
     raw = description_of(image)
     mode = image.mode
-    if mode in ("P", "PA", "HSV", "YCbCr"):
-        transparent = mode == "PA" or "transparency" in image.info
-        image = image.convert("RGBA" if transparent else "RGB")
-    elif mode in ("RGBa", "La"):
-        image = image.convert(mode[:-1] + "A")
-    elif mode in ("L", "RGB") and "transparency" in image.info and alpha:
-        image = image.convert("RGBA")
-    elif mode in ("L", "RGB") and "transparency" in image.info:
+    transparent = "transparency" in image.info
+    if mode == "P" or (mode in ("L", "RGB") and transparent and alpha):
+        mode = "RGBA" if transparent else "RGB"
+    elif mode in ("L", "RGB") and transparent:
         raw.notes.append("transparent colour ignored; colours are used as stored")
-    elif mode == "RGBX":
-        image = image.convert("RGB")
-    if image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"):
+    mode = CONVERTED.get(mode, mode)
+    if mode in ("1", "L", "LA", "I", "F") or mode.startswith("I;16"):
         raw.space = "gray"
-    elif image.mode in ("RGB", "RGBA", "CMYK"):
-        raw.space = "cmyk" if image.mode == "CMYK" else "rgb"
+    elif mode in ("RGB", "RGBA", "CMYK"):
+        raw.space = "cmyk" if mode == "CMYK" else "rgb"
     else:
-        raise ImageError(f"{name}: PIL mode {image.mode} is not supported; convert it to RGB")
-    raw.values = np.asarray(image).reshape(image.height, image.width, -1)
-    raw.white = {"1": 1.0, "F": 1.0}.get(image.mode, 65535.0 if image.mode.startswith("I") else 255.0)
+        raise ImageError(f"{name}: PIL mode {mode} is not supported; convert it to RGB")
+    image.load()
+    raw.values = PilValues(image, mode)
+    raw.white = {"1": 1.0, "F": 1.0}.get(mode, 65535.0 if mode.startswith("I") else 255.0)
     return raw
 
 

@@ -39,12 +39,12 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         raw.notes.append("AVIF that breaks a rule of the format: read without its orientation")
     colours = properties.get(b"colr", [])
     raw.icc = raw.icc or next((box[4:] for box in colours if box[:4] in PROFILES), None)
-    if not raw.values.size:
+    if 0 in raw.values.shape:
         _check_sizes(headers, name, max_pixels)
         values = np.asarray(imagecodecs.avif_decode(data, 0))
-        raw.values = values.reshape(*values.shape[:2], -1)
+        raw.values = values = values.reshape(*values.shape[:2], -1)
         raw.white = 255.0 if values.dtype == np.uint8 else float(2**depth - 1)
-        raw.space = "gray" if raw.values.shape[2] <= 2 else "rgb"
+        raw.space = "gray" if values.shape[2] <= 2 else "rgb"
     _crop(raw, properties.get(b"clap", []))
     codes = next((box[4:8] for box in colours if box[:4] == b"nclx" and len(box) >= 8), None)
     if codes is not None and raw.icc is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 import io
-from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 import imagecodecs
@@ -13,7 +14,7 @@ import numpy as np
 from ...errors import ImageError
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
-from ..pil import exif_orientation, exif_profile, parse_exif, samples_of
+from ..pil import PilValues, exif_orientation, exif_profile, parse_exif, samples_of
 from .loading import InputFormat, Scope, check_size
 from .pillow import exif_metadata, open_pillow
 
@@ -32,7 +33,7 @@ MORE_DATA: Final = b"\x55" * 32 + b"".join(bytes([0xFF, marker]) + b"\x55" * 32 
 """Data, also behind each restart marker: a decoder that lacks data uses them, and another ignores them."""
 
 
-@dataclass
+@dataclasses.dataclass
 class _Header:
     """What a JPEG file says before its first scan, which begins at `end`; `icc` are parts of a profile by number."""
 
@@ -42,7 +43,7 @@ class _Header:
     height: int = 0
     adobe: bool = False
     exif: bytes | None = None
-    icc: dict[int, bytes] = field(default_factory=dict)
+    icc: dict[int, bytes] = dataclasses.field(default_factory=dict)
     icc_parts: int = 0
     end: int = 0
 
@@ -80,12 +81,21 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         raw = decoder(data)
     else:
         data = data.rstrip(b"\xff")  # the first byte of the end marker
-        raw = decoder(data + END)
-        if not np.array_equal(raw.values, decoder(data + MORE_DATA + END).values):
+        expected = _digest(decoder(data + END))
+        raw = decoder(data + MORE_DATA + END)
+        if _digest(raw) != expected:
             raise ValueError("the file ends before its last pixels")
         raw.notes.append("JPEG without an end marker, perhaps cut: all pixels could be read")
     raw.icc = header.profile()
     return raw
+
+
+def _digest(raw: Samples) -> bytes:
+    """Return a hash of all samples, so that two decodings can be compared without both in memory."""
+    hasher = hashlib.sha256()
+    for block in raw.blocks():
+        hasher.update(block.tobytes())
+    return hasher.digest()
 
 
 def _read_header(data: bytes) -> _Header:
@@ -112,7 +122,7 @@ def _decode_pillow(data: bytes, header: _Header, name: str, max_pixels: int) -> 
         raw = samples_of(image, name)
     if raw.space == "cmyk" and not header.adobe:
         # Pillow inverts every CMYK JPEG, but only those with Adobe's marker are stored inverted.
-        raw.values = 255 - raw.values
+        raw.values = PilValues(image, image.mode, functools.partial(np.subtract, 255))
     return raw
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 from ...errors import ImageError, StyleTransferError
 from ...files import reason, shown, similar_name
 from ...registry import INPUT_FORMATS
-from ..develop import develop
+from ..develop import DecodedPicture
 from ..icc import read_proof
 from ..picture import CHANNELS, Picture, Samples
 
@@ -100,19 +100,29 @@ def load(
 
     Raises `ImageError` for a file that cannot be used, `SettingsError` for a bad `proof`.
     """
+    return open_picture(path, proof=proof, max_pixels=max_pixels, alpha=alpha).picture()
+
+
+def open_picture(
+    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False
+) -> DecodedPicture:
+    """Read a picture file as `load` does, but leave the samples as they are until rows are asked for.
+
+    Raises `ImageError` and `SettingsError` as `load` does, or when rows are converted.
+    """
     profile = None if proof is None else read_proof(proof)
     name = shown(path)
     with _opened(Path(path), name) as (stream, kind):
         try:
             raw = INPUT_FORMATS[kind].decode(stream, name, max_pixels)
             raw.format = kind
-            if not raw.values.size or raw.values.shape[2] < CHANNELS[raw.space]:
+            if 0 in raw.values.shape or raw.values.shape[2] < CHANNELS[raw.space]:
                 raise ValueError("no pixels in it")
         except (StyleTransferError, MemoryError):
             raise
         except Exception as error:  # decoders raise any exception for damaged files
             raise _refusal(error, name, kind) from error
-    return develop(raw, name, profile, keep_alpha=alpha)
+    return DecodedPicture(raw, name, profile, keep_alpha=alpha)
 
 
 def _refusal(error: Exception, name: str, kind: str) -> ImageError:

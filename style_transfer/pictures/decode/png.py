@@ -129,7 +129,7 @@ def _expand(raw: Samples) -> None:
     """Replace colours of narrow range, with black at 16 and white at 235 of 255 (ITU-T H.273, 8.3), by floats; alpha stays."""
     colours = CHANNELS[raw.space]
     unit, bits = (raw.white + 1) / 256, raw.stored_bits()
-    values = raw.values.astype(np.float32)
+    values = np.asarray(raw.values).astype(np.float32)
     values[..., :colours] = (values[..., :colours] - 16 * unit) / (219 * unit)
     values[..., colours:] /= raw.white
     raw.values, raw.white, raw.bits = values, 1.0, f"{bits} of narrow range"

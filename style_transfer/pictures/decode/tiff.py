@@ -164,19 +164,20 @@ def _select_alpha(raw: Samples, extra: tuple[int, ...], colours: int) -> None:
     raw.premultiplied = alpha is not None and extra[alpha : alpha + 1] == (1,)
     if surplus and alpha is None:
         raw.notes.append("extra channel (not alpha) ignored")
-        raw.values = raw.values[..., :colours]
+        raw.values = np.asarray(raw.values)[..., :colours]
     elif surplus and alpha:
-        raw.values = raw.values[..., [*range(colours), colours + alpha]]
+        raw.values = np.asarray(raw.values)[..., [*range(colours), colours + alpha]]
 
 
 def _interpret(raw: Samples, page: Any, kind: str) -> None:
     """Convert the samples of kinds of pages that are not gray, RGB or CMYK as they are stored."""
+    values = np.asarray(raw.values)
     if kind == "PALETTE":
-        raw.values, raw.white = colours_of_palette(page, raw.values, raw.white)
+        raw.values, raw.white = colours_of_palette(page, values, raw.white)
     elif kind == "MINISWHITE":
-        raw.values = positive(raw.values, raw.white, premultiplied=raw.premultiplied)
+        raw.values = positive(values, raw.white, premultiplied=raw.premultiplied)
     elif kind in ("CIELAB", "ICCLAB"):
-        raw.values, raw.white, raw.icc = lab_to_srgb(raw.values, signed=kind == "CIELAB"), 65535.0, None
+        raw.values, raw.white, raw.icc = lab_to_srgb(values, signed=kind == "CIELAB"), 65535.0, None
         raw.signal = "CIELAB"
     elif kind == "YCBCR" and raw.icc is None:
         raw.signal = "YCbCr, sRGB assumed"
