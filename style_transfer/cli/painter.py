@@ -180,8 +180,8 @@ class Painter:
         start = run.init if run.init is not None else run.content if self.settings.init == "content" else None
         return RunInfo(
             task=files.task,
-            content=run.content,
-            start=start,
+            content=run.content.largest,
+            start=None if start is None else start.largest,
             stages=stages,
             finish=job.finish,
             recipe=recipe,

@@ -265,6 +265,6 @@ class PictureRun:
 
     def _write_state(self, state: State, *, finished: bool) -> None:
         """Write the picture of a state. Raises `OutputError`."""
-        picture = picture_of(state, self.job.content, self.job.regions)
+        picture = picture_of(state, self.job.content.nearest(state.size), self.job.regions)
         steps = self.job.stages[state.index].steps
         self.writer.save(self.info.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished})

@@ -1,8 +1,10 @@
-"""Resizing of tensors (1, C, H, W), such as pictures: whole, or the band of rows of one process."""
+"""Resizing of tensors (1, C, H, W), such as pictures: whole, by blocks of rows, or the band of rows of one process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +74,56 @@ def resize_band(x: Tensor, first: int, height: int, size: Size, rows: Rows, mode
     for tap in range(index.shape[1]):
         result += x[:, :, index[:, tap] - first] * weights[:, tap, None]
     return result
+
+
+def resize_blocks(blocks: Iterable[Tensor], size: Size, targets: Sequence[Size]) -> list[Tensor]:
+    """Return a picture of `size` resized to each of `targets`, as the antialiased bicubic `resize` does, from blocks of its rows.
+
+    Blocks are (1, 3, rows, width), float32, in order from the top. Sums are rounded in another order than those of torch.
+    """
+    results = [torch.zeros(1, 3, *target) for target in targets]
+    plans = [taps(size[0], height, (0, height), "bicubic", True) for height, _ in targets]
+    top = 0
+    for block in blocks:
+        rows = block.shape[2]
+        for result, (index, weights) in zip(results, plans, strict=True):
+            begin = int(torch.searchsorted(index[:, -1].contiguous(), top))
+            end = int(torch.searchsorted(index[:, 0].contiguous(), top + rows))
+            if begin < end:
+                at = index[begin:end] - top
+                inside = (at >= 0) & (at < rows)
+                share = torch.zeros(end - begin, rows, dtype=torch.float64)
+                share.scatter_add_(1, at.clamp(0, rows - 1), weights[begin:end] * inside)
+                narrow = resize(block, (rows, result.shape[3]), antialias=True)
+                result[:, :, begin:end] += share.to(result) @ narrow
+        top += rows
+    return results
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePyramid:
+    """A picture (1, 3, H, W), float, whole or reduced to the sizes that a run needs.
+
+    `size` is the (height, width) of the picture; `levels` are the picture itself or its reductions, at least one.
+    """
+
+    size: Size
+    levels: tuple[Tensor, ...]
+
+    @classmethod
+    def whole(cls, picture: Tensor) -> Self:
+        """Return a picture that is not reduced."""
+        return cls(size_of(picture), (picture,))
+
+    @property
+    def largest(self) -> Tensor:
+        """The largest level."""
+        return max(self.levels, key=Tensor.numel)
+
+    def nearest(self, size: Size) -> Tensor:
+        """Return the level of that size, or else the smallest that is at least as large, or else the largest."""
+        enough = [level for level in self.levels if level.shape[2] >= size[0] and level.shape[3] >= size[1]]
+        return min(enough, key=Tensor.numel, default=self.largest)
 
 
 def resize_sharded(

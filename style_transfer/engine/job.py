@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..compute.resampling import size_of
+from ..compute.resampling import ImagePyramid
 from ..errors import ImageError, SettingsError
 from ..geometry import Stage
 from ..losses.guidance import Region
@@ -35,40 +35,43 @@ def check_picture(what: str, picture: Tensor) -> Tensor:
     return picture
 
 
+def _checked(what: str, picture: Tensor | ImagePyramid) -> ImagePyramid:
+    """Return a picture whose levels are ordinary tensors and pass `check_picture`; those of inference mode are copied."""
+    pyramid = picture if isinstance(picture, ImagePyramid) else ImagePyramid.whole(check_picture(what, picture))
+    levels = [check_picture(what, level) for level in pyramid.levels]
+    return ImagePyramid(pyramid.size, tuple(level.clone() if level.is_inference() else level for level in levels))
+
+
 @dataclass(frozen=True)
 class Job:
     """Checked pictures and settings, and the stages that follow from them.
 
-    Pictures are (1, 3, H, W), float, sRGB in [0, 1]. `init` is the picture to start from in place of `settings.init`. With
-    `regions`, each part of the picture has a style, or a part of one, of its own.
+    Pictures are (1, 3, H, W), float, sRGB in [0, 1], whole or reduced to the sizes of the stages. `init` is the picture to start
+    from in place of `settings.init`. With `regions`, each part of the picture has a style, or a part of one, of its own.
     """
 
-    content: Tensor
-    styles: tuple[Tensor, ...]
+    content: ImagePyramid
+    styles: tuple[ImagePyramid, ...]
     settings: Resolved
     stages: tuple[Stage, ...]
-    init: Tensor | None = None
+    init: ImagePyramid | None = None
     regions: tuple[Region, ...] = ()
 
     @classmethod
     def create(
-        cls, content: Tensor, styles: Sequence[Tensor], settings: Resolved, *, init: Tensor | None = None,
-        regions: Sequence[Region] = (),
+        cls, content: Tensor | ImagePyramid, styles: Sequence[Tensor | ImagePyramid], settings: Resolved, *,
+        init: Tensor | ImagePyramid | None = None, regions: Sequence[Region] = (),
     ) -> Job:  # fmt: skip
         """Return a checked job. Raises `SettingsError` or `ImageError`."""
-        check_picture("the content picture", content)
-        for number, style in enumerate(styles, 1):
-            check_picture(f"style picture {number}", style)
-        settings.blend(len(settings.expanded(len(styles))))
-        if init is not None:
-            check_picture("the initial picture", init)
-        elif settings.init not in INITS:
-            raise SettingsError(f"init {settings.init!r} is not one of {', '.join(INITS)}; pass a picture as the argument init")
         with torch.inference_mode(False):  # tensors of inference mode cannot be differentiated
-            content, styles = _ordinary(content), [_ordinary(style) for style in styles]
-            init = None if init is None else _ordinary(init)
-        stages = plan_stages(size_of(content), [size_of(style) for style in styles], settings)
-        return cls(content, tuple(styles), settings, stages, init, tuple(regions))
+            photograph = _checked("the content picture", content)
+            paintings = tuple(_checked(f"style picture {number}", style) for number, style in enumerate(styles, 1))
+            settings.blend(len(settings.expanded(len(styles))))
+            start = None if init is None else _checked("the initial picture", init)
+        if init is None and settings.init not in INITS:
+            raise SettingsError(f"init {settings.init!r} is not one of {', '.join(INITS)}; pass a picture as the argument init")
+        stages = plan_stages(photograph.size, [style.size for style in paintings], settings)
+        return cls(photograph, paintings, settings, stages, start, tuple(regions))
 
     def check_network(self, spec: NetworkSpec) -> None:
         """Raise `SettingsError` or `ImageError` unless a network has the layers, and the pictures are large enough for them."""
@@ -86,14 +89,10 @@ class Job:
         regions = [[digest(x.content), x.style, None if x.mask is None else digest(x.mask)] for x in self.regions]
         return {
             "settings": self.settings.as_dict(),
-            "content": digest(self.content),
-            "styles": [digest(style) for style in self.styles],
-            "init": None if self.init is None else digest(self.init),
+            "content": digest(*self.content.levels),
+            "styles": [digest(*style.levels) for style in self.styles],
+            "init": None if self.init is None else digest(*self.init.levels),
             "regions": regions,
             "network": network.spec.name,
             "weights": network.digest,
         }
-
-
-def _ordinary(x: Tensor) -> Tensor:
-    return x.clone() if x.is_inference() else x

@@ -153,10 +153,10 @@ class Scale:
         job, context = self.context.job, self.context
         network, device, rows = context.networks[0], self.retrier.state_device, self.bands[context.group.rank]
         if job.init is not None:
-            image = resized_for(network, job.init, self.stage.size, rows, device)
+            image = resized_for(network, job.init.nearest(self.stage.size), self.stage.size, rows, device)
         else:
-            styles = [job.styles[origin] for origin in job.origins]
-            image = first_picture(job.content, styles, self.stage.size, job.settings)[:, :, rows[0] : rows[1]]
+            content, styles = job.content.nearest(self.stage.size), [job.styles[origin].largest for origin in job.origins]
+            image = first_picture(content, styles, self.stage.size, job.settings)[:, :, rows[0] : rows[1]]
         return Tensors(image.to(device, network.dtype), Average(self.schedule.avg_decay), self._optimizer())
 
     def _optimizer(self) -> Optimizer:
@@ -200,9 +200,9 @@ class Scale:
         context, job, size = self.context, self.context.job, self.stage.size
         network, device, rows = context.networks[0], self.retrier.state_device, self.bands[context.group.rank]
         image = self.tensors.image.detach().clone(memory_format=torch.contiguous_format)
-        target = resized_for(network, job.content, size, rows, device)
+        target = resized_for(network, job.content.nearest(size), size, rows, device)
         styles = [
-            resized_for(network, job.styles[origin], each, device=device)
+            resized_for(network, job.styles[origin].nearest(each), each, device=device)
             for origin, each in zip(job.origins, self.stage.style_sizes, strict=True)
         ]
         regions = [region.at(size, self.stage.style_sizes, job.origins) for region in job.regions]

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ImageError
 from ..files import shown
 from .icc import is_srgb, profile_name, soft_proof, to_srgb, usable_profile
-from .picture import CHANNELS, Array, Picture, Pixels, Reading, Samples, map_row_blocks
+from .picture import CHANNELS, Array, Picture, Pixels, Reading, Samples, map_row_blocks, row_blocks
 from .shaper import gray_table, shaper
 
 TURNS: Final[dict[int, Callable[[Array], Array]]] = {
@@ -73,10 +73,15 @@ class DecodedPicture:
         """One-line warnings for the user, without the file's name."""
         return tuple(self._notes)
 
-    @property
-    def has_alpha(self) -> bool:
-        """Whether the picture has alpha that is not 1 everywhere, and that was requested."""
-        return self._keeps_alpha
+    def alpha(self) -> Pixels | None:
+        """Return the opacity (height, width) in [0, 1]; None if it was not requested or is 1 everywhere. Raises `ImageError`."""
+        if not self._keeps_alpha:
+            return None
+        alpha = np.empty(self.size, np.float32)
+        for rows in row_blocks(self.size):
+            alpha[rows] = self._stored(rows)[..., CHANNELS[self._raw.space]] / self._raw.white
+        _check_finite(alpha, self._name)
+        return alpha.clip(0, 1, out=alpha)
 
     def blocks(self) -> Iterator[Pixels]:
         """Yield the pixels (rows, width, 3) of blocks of rows, from the top.
@@ -96,14 +101,10 @@ class DecodedPicture:
 
     def picture(self) -> Picture:
         """Return the whole picture. Raises `ImageError` for NaN."""
-        pixels = np.empty((*self.size, 3), np.float32)
-        alpha = np.empty(self.size, np.float32) if self._keeps_alpha else None
+        pixels, alpha = np.empty((*self.size, 3), np.float32), self.alpha()
 
         def convert(rows: slice) -> tuple[float, float]:
-            stored = self._stored(rows)
-            if alpha is not None:
-                alpha[rows] = self._alpha_of(stored)
-            return self._convert(stored, pixels[rows])
+            return self._convert(self._stored(rows), pixels[rows])
 
         ranges = list(map_row_blocks(self.size, convert))
         self._note_range(min(low for low, _ in ranges), max(high for _, high in ranges))
@@ -135,12 +136,6 @@ class DecodedPicture:
         if self._proof is not None:
             out[:] = np.clip(soft_proof(out, self._proof), 0, 1)
         return low, high
-
-    def _alpha_of(self, stored: Array) -> Pixels:
-        """Return the alpha channel of samples in [0, 1]."""
-        alpha = (stored[..., CHANNELS[self._raw.space]] / self._raw.white).astype(np.float32)
-        _check_finite(alpha, self._name)
-        return alpha.clip(0, 1)
 
     def _note_range(self, low: float, high: float) -> None:
         if low < -1e-6 or high > 1 + 1e-6:

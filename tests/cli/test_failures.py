@@ -108,7 +108,7 @@ LIMITED = """
 import resource
 from style_transfer import api
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
-resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
 """
 
 

@@ -18,7 +18,7 @@ from style_transfer.cli.picture_run import PictureRun
 from style_transfer.files import locked
 from style_transfer.observers.console import Bar
 from style_transfer.observers.observer import Progress
-from style_transfer.pictures import Picture, load
+from style_transfer.pictures import DecodedPicture, load, open_picture
 
 SMALL = "--weights w.safetensors -ms 32 -s 46 -ii 2 -i 2".split()
 
@@ -149,12 +149,12 @@ def test_ctrl_c_between_two_pictures_ends_the_command(
     assert "1 painted, 1 not started" in capsys.readouterr().err
     assert Path("out/b.png").read_bytes() == there and json.loads(Path("out/a.png.json").read_text())["finished"]
 
-    def interrupted_load(path: str, **about: Any) -> Picture:
+    def interrupted_open(path: str, **about: Any) -> DecodedPicture:
         if path.endswith("b.jpg"):
             raise KeyboardInterrupt
-        return load(path, **about)
+        return open_picture(path, **about)
 
-    monkeypatch.setattr(job, "load", interrupted_load)
+    monkeypatch.setattr(job, "open_picture", interrupted_open)
     assert cli.main(["photos", "s.png", *SMALL, "--overwrite", "-r", "2"]) == 130
     assert "1 painted, 1 not started" in capsys.readouterr().err
     assert Path("out/b.png").read_bytes() == there

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .coloring import Coloring
+from .coloring import Coloring, KeptColours
 
-__all__ = ["Coloring"]
+__all__ = ["Coloring", "KeptColours"]

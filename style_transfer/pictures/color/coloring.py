@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ...compute.resampling import resize
+from ...geometry.scales import Size
 from ...settings import Resolved
 from ..picture import Pixels
 from ..tensors import from_pixels, to_pixels
@@ -65,6 +66,25 @@ def _pull_push(colours: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return torch.lerp(smooth, colours, weight)
 
 
+class KeptColours:
+    """The colours of a content picture for results of any size: `at` returns that picture, (1, 3, H, W), resized. Thread-safe."""
+
+    def __init__(self, at: Callable[[Size], torch.Tensor], space: str) -> None:
+        self._at, self._space = at, space
+        self._chroma: Pixels | None = None
+        self._lock = threading.Lock()
+
+    def finish(self, pixels: Pixels) -> Pixels:
+        """Return a picture (height, width, 3) with the chrominance of the content; the last one is cached."""
+        with self._lock:
+            if self._chroma is None or self._chroma.shape[:2] != pixels.shape[:2]:
+                self._chroma = None
+                resized = self._at((pixels.shape[0], pixels.shape[1]))[0].clamp(0, 1)
+                self._chroma = chrominance(resized.permute(1, 2, 0).numpy(), self._space)
+            chroma = self._chroma
+        return combine(pixels, chroma, self._space)
+
+
 class Coloring:
     """The colour mode of one run: `content` and `styles` are the pictures for the engine, `finish` converts those it returns.
 
@@ -86,12 +106,10 @@ class Coloring:
         if alpha is not None:
             content = fill_hidden(content, alpha)
         self.content, self.styles = content, list(styles)
-        self._original: Pixels | None = None
-        self._chroma: Pixels | None = None
-        self._lock = threading.Lock()
+        self._kept: KeptColours | None = None
         mode = settings.color
         if mode in ("content", "luminance"):
-            self._original = content
+            self._kept = KeptColours(lambda size: resize(from_pixels(content), size, antialias=True), self.space)
         if mode == "luminance":
             target = moments(content, self.space)
             self.content = gray(content, self.space)
@@ -118,19 +136,9 @@ class Coloring:
     def finish(self, pixels: Pixels) -> Pixels:
         """Return a picture from the engine, of any size, in its final colours: (height, width, 3), or 4 channels with alpha."""
         size = pixels.shape[0], pixels.shape[1]
-        if self._original is not None:
-            pixels = combine(pixels, self._chroma_at(*size), self.space)
+        if self._kept is not None:
+            pixels = self._kept.finish(pixels)
         if self._alpha is None:
             return pixels
         alpha = resize(torch.from_numpy(np.ascontiguousarray(self._alpha))[None, None], size, antialias=True)[0, 0].clamp(0, 1)
         return np.concatenate([pixels, alpha.numpy()[..., None]], axis=2)
-
-    def _chroma_at(self, height: int, width: int) -> Pixels:
-        """Return the content's chrominance at a size, resized as the engine resizes the content; the last one is cached."""
-        assert self._original is not None
-        with self._lock:
-            if self._chroma is None or self._chroma.shape[:2] != (height, width):
-                self._chroma = None
-                resized = resize(from_pixels(self._original), (height, width), antialias=True)[0].clamp_(0, 1)
-                self._chroma = chrominance(resized.permute(1, 2, 0).numpy(), self.space)
-            return self._chroma
