@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import ImageError
 from ...registry import INPUT_FORMATS
-from ..picture import Array, Samples
+from ..picture import Samples
 from ..pil import samples_of
 from .boxes import boxes, child
 from .loading import InputFormat, Scope
@@ -38,12 +38,15 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
     # A count, then a number, a type and a use of each channel, two bytes each; type 2 is alpha that colours are multiplied by.
     premultiplied = b"\0\2" in (definitions[at : at + 2] for at in range(4, len(definitions), 6))
     raw = dataclasses.replace(raw, icc=raw.icc or icc, premultiplied=premultiplied)
-    deep = _decode_deep(data, as_stored=icc is not None)
-    if deep is None:
+    depth = _depth(data)
+    if depth is None:
         return raw
-    values, white = deep
-    space = "gray" if values.shape[2] <= 2 else "cmyk" if raw.space == "cmyk" else "rgb"
-    return dataclasses.replace(raw, values=values, white=white, space=space)
+    raw.values = np.empty((0, 0, 0))  # frees Pillow's samples of 8 bits
+    # The decoder applies a profile itself, unless it gets the codestream only.
+    values = np.asarray(imagecodecs.jpeg2k_decode(data[data.find(CODESTREAM) :] if icc is not None else data))
+    raw.values, raw.white = values.reshape(*values.shape[:2], -1), float(2**depth - 1)
+    raw.space = "gray" if raw.values.shape[2] <= 2 else "cmyk" if raw.space == "cmyk" else "rgb"
+    return raw
 
 
 def _check_content(data: bytes, name: str) -> None:
@@ -57,19 +60,14 @@ def _check_content(data: bytes, name: str) -> None:
         raise ImageError(f"{name}: {width} x {height} pixels in {len(data)} bytes cannot be a picture; save it as PNG or TIFF")
 
 
-def _decode_deep(data: bytes, *, as_stored: bool) -> tuple[Array, float] | None:
-    """Return the samples, and the value that means 1.0, of a file of more than 8 bits; None for other files.
-
-    With `as_stored` the decoder gets the codestream only, without the profile, which it would apply itself.
-    """
+def _depth(data: bytes) -> int | None:
+    """Return the bits of a channel of a file of more than 8 bits and at most 4 channels; None for other files."""
     at = data.find(CODESTREAM)
     if at < 0 or at + 43 > len(data):
         return None
     channels, depth = int.from_bytes(data[at + 40 : at + 42], "big"), data[at + 42]
-    if depth & 0x80 or not 8 <= depth <= 15 or channels > 4:  # the byte is bits - 1; 0x80 means signed
-        return None
-    values = np.asarray(imagecodecs.jpeg2k_decode(data[at:] if as_stored else data))
-    return values.reshape(*values.shape[:2], -1), float(2 ** (depth + 1) - 1)
+    # The byte is bits - 1; 0x80 means signed.
+    return None if depth & 0x80 or not 8 <= depth <= 15 or channels > 4 else depth + 1
 
 
 SCOPE: Final = Scope(

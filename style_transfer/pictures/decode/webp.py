@@ -1,13 +1,18 @@
-"""WebP, decoded by Pillow."""
+"""WebP: still pictures decoded by libwebp (imagecodecs) in the memory of their samples, animations by Pillow."""
 
 from __future__ import annotations
 
+import io
 from typing import BinaryIO, Final
+
+import imagecodecs
+from PIL import Image
 
 from ...registry import INPUT_FORMATS
 from ..picture import Samples
+from ..pil import description_of, pillow_limits_off, samples_of
 from .loading import InputFormat, Scope, check_size
-from .pillow import decode_pillow, exif_metadata
+from .pillow import exif_metadata
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
@@ -25,7 +30,18 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
     check_size(width, height, name, max_pixels)
     stream.seek(0)
-    return decode_pillow("WEBP", stream, name, max_pixels)
+    data = stream.read()
+    with pillow_limits_off(), Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+        check_size(image.width, image.height, name, max_pixels)
+        raw = description_of(image)
+        if not getattr(image, "is_animated", False):
+            try:
+                raw.values, raw.white = imagecodecs.webp_decode(data), 255.0
+            except imagecodecs.WebpError:
+                pass  # Pillow's error says what is wrong
+            else:
+                return raw
+        return samples_of(image, name)
 
 
 SCOPE: Final = Scope(
