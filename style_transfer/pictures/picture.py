@@ -5,6 +5,7 @@ Inside the program a picture is float32 sRGB in [0, 1], shape (height, width, 3)
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -81,6 +82,31 @@ class Stored(Protocol):
 
     def __getitem__(self, box: tuple[slice, slice], /) -> Array:
         """Return the samples of some rows and columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """Samples that a function of boxes (rows, columns, channels) makes from stored ones when they are asked for."""
+
+    stored: Stored
+    function: Callable[[Array], Array]
+
+    def __getitem__(self, box: tuple[slice, slice]) -> Array:
+        return self.function(self.stored[box])
+
+    @functools.cached_property
+    def _pixel(self) -> Array:
+        return self[:1, :1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels."""
+        return (*self.stored.shape[:2], self._pixel.shape[2])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the samples."""
+        return self._pixel.dtype
 
 
 @dataclass

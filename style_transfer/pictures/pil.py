@@ -49,12 +49,11 @@ def pillow_limits_off() -> Iterator[None]:
 class PilValues:
     """The samples of a PIL picture, copied from it and converted box by box: Pillow has 4 bytes for a pixel of 8-bit RGB.
 
-    `mode` is the one that they are converted to, and `change` what is done to them then.
+    `mode` is the one that they are converted to.
     """
 
     image: Image.Image
     mode: str
-    change: Callable[[Array], Array] | None = None
 
     def __getitem__(self, box: tuple[slice, slice]) -> Array:
         (top, bottom, _), (left, right, _) = (
@@ -63,8 +62,7 @@ class PilValues:
         with pillow_limits_off():
             part = self.image.crop((left, top, right, bottom))
             values = np.asarray(part if part.mode == self.mode else part.convert(self.mode))
-        values = values.reshape(bottom - top, right - left, -1)
-        return values if self.change is None else self.change(values)
+        return values.reshape(bottom - top, right - left, -1)
 
     @functools.cached_property
     def _pixel(self) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ...registry import INPUT_FORMATS
 from .. import signals
 from ..icc import MAX_ICC_BYTES
-from ..picture import Array, Samples
+from ..picture import Array, Mapped, Samples
 from .loading import InputFormat, Scope, check_size
 from .pillow import decode_pillow
 
@@ -46,7 +47,8 @@ def _decode_fields(stream: BinaryIO, head: bytes, name: str, max_pixels: int) ->
     stream.seek(start)
     data = stream.read(row * abs(height))
     pixels = np.frombuffer(data, np.uint8).reshape(abs(height), row).view(f"<u{bits // 8}")[:, :width]
-    values, white = _channels(pixels if height < 0 else pixels[::-1], masks)
+    function, white = _channels(masks)
+    values = Mapped((pixels if height < 0 else pixels[::-1])[..., None], function)
     return Samples(values, white, "rgb", bits=f"{', '.join(str(mask.bit_count()) for mask in masks)} bits")
 
 
@@ -76,15 +78,19 @@ def _apply_colours(raw: Samples, stream: BinaryIO, header: bytes) -> None:
             signals.apply(raw, signal)
 
 
-def _channels(pixels: Array, masks: list[int]) -> tuple[Array, float]:
-    """Return the channels that masks select from integers, of 8 bits if all masks have 8, else scaled to 16, and their white."""
+def _channels(masks: list[int]) -> tuple[Callable[[Array], Array], float]:
+    """Return what selects the channels of masks from integers, and their white: of 8 bits if all masks have 8, else of 16."""
     widths = [mask // (mask & -mask) for mask in masks]
     dtype, white = (np.uint8, 255.0) if set(widths) == {255} else (np.uint16, 65535.0)
-    values = np.empty((*pixels.shape, len(masks)), dtype)
-    for channel, (mask, top) in enumerate(zip(masks, widths, strict=True)):
-        field = (pixels & mask) // (mask & -mask)
-        values[..., channel] = field if top == white else np.rint(field * (white / top))
-    return values, white
+
+    def select(pixels: Array) -> Array:
+        values = np.empty((*pixels.shape[:2], len(masks)), dtype)
+        for channel, (mask, top) in enumerate(zip(masks, widths, strict=True)):
+            field = (pixels[..., 0] & mask) // (mask & -mask)
+            values[..., channel] = field if top == white else np.rint(field * (white / top))
+        return values
+
+    return select, white
 
 
 SCOPE: Final = Scope(

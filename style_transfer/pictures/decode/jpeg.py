@@ -13,8 +13,8 @@ import numpy as np
 
 from ...errors import ImageError
 from ...registry import INPUT_FORMATS
-from ..picture import Samples
-from ..pil import PilValues, exif_orientation, exif_profile, parse_exif, samples_of
+from ..picture import Mapped, Samples
+from ..pil import exif_orientation, exif_profile, parse_exif, samples_of
 from .loading import InputFormat, Scope, check_size
 from .pillow import exif_metadata, open_pillow
 
@@ -122,7 +122,7 @@ def _decode_pillow(data: bytes, header: _Header, name: str, max_pixels: int) -> 
         raw = samples_of(image, name)
     if raw.space == "cmyk" and not header.adobe:
         # Pillow inverts every CMYK JPEG, but only those with Adobe's marker are stored inverted.
-        raw.values = PilValues(image, image.mode, functools.partial(np.subtract, 255))
+        raw.values = Mapped(raw.values, functools.partial(np.subtract, 255))
     return raw
 
 

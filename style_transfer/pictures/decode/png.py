@@ -14,7 +14,7 @@ import numpy as np
 
 from ...registry import INPUT_FORMATS
 from .. import signals
-from ..picture import CHANNELS, Samples
+from ..picture import CHANNELS, Array, Mapped, Samples
 from ..pil import exif_orientation, exif_profile, parse_exif, xmp_orientation
 from .loading import InputFormat, Scope, check_size
 from .png_chunks import SIGNATURE, chunks, hide_others, icc_of, raw_profile, text_of
@@ -129,10 +129,15 @@ def _expand(raw: Samples) -> None:
     """Replace colours of narrow range, with black at 16 and white at 235 of 255 (ITU-T H.273, 8.3), by floats; alpha stays."""
     colours = CHANNELS[raw.space]
     unit, bits = (raw.white + 1) / 256, raw.stored_bits()
-    values = np.asarray(raw.values).astype(np.float32)
-    values[..., :colours] = (values[..., :colours] - 16 * unit) / (219 * unit)
-    values[..., colours:] /= raw.white
-    raw.values, raw.white, raw.bits = values, 1.0, f"{bits} of narrow range"
+    white = raw.white
+
+    def expand(block: Array) -> Array:
+        values = block.astype(np.float32)
+        values[..., :colours] = (values[..., :colours] - 16 * unit) / (219 * unit)
+        values[..., colours:] /= white
+        return values
+
+    raw.values, raw.white, raw.bits = Mapped(raw.values, expand), 1.0, f"{bits} of narrow range"
 
 
 def metadata(stream: BinaryIO, name: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         return Samples(_read_floats(stream, shape), 1.0, space, notes=[note])
     if kind in (b"P1", b"P4"):
         bits = _read_text(stream, shape, 1, digits=True) if kind == b"P1" else _read_bits(stream, shape)
-        return Samples(1 - bits, 1.0, space)  # 1 is black
+        return Samples(np.subtract(1, bits, out=bits), 1.0, space)  # 1 is black
     top = _read_number(stream)
     if not 0 < top < 65536:
         raise ValueError(f"largest value {top}")
@@ -38,16 +38,18 @@ def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
         values = _read_text(stream, shape, top)
     else:
         values = np.frombuffer(_read_bytes(stream, shape, 2 if top > 255 else 1), ">u2" if top > 255 else "u1").reshape(shape)
-    return Samples(values if top in (255, 65535) else np.minimum(values, top), float(top), space)
+    return Samples(values if top in (255, 65535) else np.minimum(values, top, out=values), float(top), space)
 
 
-def _read_bytes(stream: BinaryIO, shape: tuple[int, int, int], width: int) -> bytes:
+def _read_bytes(stream: BinaryIO, shape: tuple[int, int, int], width: int) -> bytearray:
     """Read samples of `width` bytes; raise ValueError, before anything is allocated, if the file is too short."""
     count, start = shape[0] * shape[1] * shape[2] * width, stream.tell()
     if stream.seek(0, io.SEEK_END) - start < count:
         raise ValueError("the file is shorter than its header says")
     stream.seek(start)
-    return stream.read(count)
+    data = bytearray(count)
+    stream.readinto(data)  # type: ignore[attr-defined]  # files have it
+    return data
 
 
 def _read_bits(stream: BinaryIO, shape: tuple[int, int, int]) -> Array:

@@ -15,7 +15,7 @@ from ...errors import ImageError
 from ...files import shown
 from ...registry import INPUT_FORMATS
 from .. import signals
-from ..picture import Array, Samples
+from ..picture import Array, Mapped, Samples
 from ..pil import EXIF_IFD, ORIENTATION, exif_profile, parse_description, xmp_orientation
 from .loading import InputFormat, Scope, check_size
 from .tiff_pages import read_pages
@@ -175,10 +175,10 @@ def _interpret(raw: Samples, page: Any, kind: str) -> None:
     if kind == "PALETTE":
         raw.values, raw.white = colours_of_palette(page, values, raw.white)
     elif kind == "MINISWHITE":
-        raw.values = positive(values, raw.white, premultiplied=raw.premultiplied)
+        raw.values = Mapped(values, functools.partial(positive, white=raw.white, premultiplied=raw.premultiplied))
     elif kind in ("CIELAB", "ICCLAB"):
-        raw.values, raw.white, raw.icc = lab_to_srgb(values, signed=kind == "CIELAB"), 65535.0, None
-        raw.signal = "CIELAB"
+        raw.values = Mapped(values, functools.partial(lab_to_srgb, signed=kind == "CIELAB"))
+        raw.white, raw.icc, raw.signal = 65535.0, None, "CIELAB"
     elif kind == "YCBCR" and raw.icc is None:
         raw.signal = "YCbCr, sRGB assumed"
 

@@ -12,7 +12,7 @@ from PIL import ImageCms
 
 from ...errors import ImageError
 from ..icc import srgb_profile, transform
-from ..picture import Array, row_blocks
+from ..picture import Array, Mapped, Stored
 
 MAX_SAMPLE_VALUES: Final = (281, 341)
 """The tags MaxSampleValue and SMaxSampleValue."""
@@ -47,18 +47,27 @@ def white_of(page: Any, values: Array, notes: list[str]) -> float:
     return white
 
 
-def colours_of_palette(page: Any, values: Array, white: float) -> tuple[Array, float]:
-    """Return the colours of a palette's indices, with the alpha channel behind them, and the value that means 1.0."""
+def colours_of_palette(page: Any, values: Array, white: float) -> tuple[Stored, float]:
+    """Return the colours of a palette's indices, with the alpha channel behind them, and the value that means 1.0.
+
+    Raises IndexError for an index behind the end of the palette.
+    """
     table = page.colormap
     if table is None:
         raise ValueError("palette picture without a palette")
     # The palette should have values up to 65535; some programs write 8 bits shifted left by 8, some up to 255.
     top = 255.0 if table.max() <= 255 else 65535.0 if (table & 255).any() else 65280.0
-    colours = np.ascontiguousarray(table.T)[values[..., 0].astype(np.intp)]
-    if values.shape[2] > 1:
-        alpha = np.rint(values[..., 1:2] * (top / white)).astype(colours.dtype)
-        colours = np.concatenate([colours, alpha], axis=2)
-    return colours, top
+    entries = np.ascontiguousarray(table.T)
+    if values[..., 0].max() >= len(entries):
+        raise IndexError("index behind the end of the palette")
+
+    def look_up(block: Array) -> Array:
+        colours = entries[block[..., 0].astype(np.intp)]
+        if block.shape[2] == 1:
+            return colours
+        return np.concatenate([colours, np.rint(block[..., 1:2] * (top / white)).astype(colours.dtype)], axis=2)
+
+    return Mapped(values, look_up), top
 
 
 def positive(values: Array, white: float, *, premultiplied: bool) -> Array:
@@ -82,16 +91,15 @@ def lab_to_srgb(values: Array, *, signed: bool) -> Array:
     top = 255 * unit if bits == 16 and not signed else (1 << bits) - 1
     result = np.empty(values.shape, np.uint16)
     result[..., 3:] = values[..., 3:].astype(np.uint16) * (1 if bits == 16 else 257)
-    for rows in row_blocks(values.shape):
-        block = values[rows, :, :3].astype(np.float32)
-        block[..., 0] *= np.float32(100 / top)
-        if signed:
-            block[..., 1:] = values[rows, :, 1:3].view(f"i{bits // 8}")
-        block[..., 1:] /= unit
-        if not signed:
-            block[..., 1:] -= 128
-        colours = transform(block, _lab_profile(), srgb_profile(), ("lab", "rgb"), 0)
-        result[rows, :, :3] = np.rint(np.clip(colours, 0, 1) * 65535)
+    block = values[..., :3].astype(np.float32)
+    block[..., 0] *= np.float32(100 / top)
+    if signed:
+        block[..., 1:] = np.ascontiguousarray(values[..., 1:3]).view(f"i{bits // 8}")
+    block[..., 1:] /= unit
+    if not signed:
+        block[..., 1:] -= 128
+    colours = transform(block, _lab_profile(), srgb_profile(), ("lab", "rgb"), 0)
+    result[..., :3] = np.rint(np.clip(colours, 0, 1) * 65535)
     return result
 
 
