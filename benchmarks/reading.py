@@ -4,7 +4,8 @@
 
 What is read is what a run needs: the picture at the sizes of its scales. --before names another checkout of the project, which
 reads the same files in turn with this one; one that cannot reduce a picture while it reads converts the whole, and then resizes
-it. Each reading has a process of its own; time and memory of its start and of its imports are not counted. Runs on Linux; writes a file of benchmarks/results.
+it. Each reading has a process of its own; time and memory of its start and of its imports are not counted. Runs on Linux; writes
+a file of benchmarks/results.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ from style_transfer import pictures
 from style_transfer.compute.resampling import resize
 from style_transfer.geometry import fit
 from style_transfer.pictures import tensors
-def read(path):
-    sizes = lambda size: [fit(size, scale, enlarge=True) for scale in (256, 362, 512, 724, 1024, 1448, 2048)]
+def read(path, *scales):
+    sizes = lambda size: [fit(size, scale, enlarge=True) for scale in scales]
     if hasattr(tensors, "pyramid_of"):
         picture = pictures.open_picture(path, max_pixels=10**9)
         return tensors.pyramid_of(picture, sizes(picture.size))
     picture = tensors.to_tensor(pictures.load(path, max_pixels=10**9))
     return [resize(picture, size, antialias=True).clamp(0, 1) for size in sizes(tuple(picture.shape[2:]))]
-def peak(): return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-read(sys.argv[2])
-before, wall, processor = peak(), time.perf_counter(), time.process_time()
-read(sys.argv[1])
-print(json.dumps([time.perf_counter() - wall, time.process_time() - processor, peak() - before]))
+def memory(kind): return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(kind))
+read(sys.argv[2], 20)
+before, wall, processor = memory("VmRSS"), time.perf_counter(), time.process_time()
+read(sys.argv[1], 256, 362, 512, 724, 1024, 1448, 2048)
+print(json.dumps([time.perf_counter() - wall, time.process_time() - processor, memory("VmHWM") - before]))
 """
 
 

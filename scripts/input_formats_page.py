@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from style_transfer.pictures.decode.loading import DEFAULT_MAX_PIXELS, RAW_CAMERA, RAW_REFUSED, UNSUPPORTED
+from style_transfer.pictures.tensors import WHOLE_PIXELS
 from style_transfer.registry import INPUT_FORMATS
 
 PAGE = Path(__file__).parents[1] / "docs" / "what-is-read.md"
@@ -25,7 +26,18 @@ orientation, and alpha. OUTPUT.json and the metadata of the result hold the same
 
 ENDING = """## Sizes
 
-The size is checked in the header, before anything is decoded: at most {pixels:,} pixels, unless `--max-pixels` says otherwise."""
+The size is checked in the header, before anything is decoded: at most {pixels:,} pixels, unless `--max-pixels` says otherwise.
+
+## Memory
+
+Samples stay in memory as they were decoded: 3 or 4 bytes for a pixel of 8-bit RGB, 6 for one of 16 bits. They are converted to
+floating point, 12 bytes for a pixel, by blocks of rows. Pictures of more than {whole:,} pixels are reduced to the sizes of the
+scales meanwhile, so that a photograph of 280 megapixels takes a little more than its samples. A picture is kept whole if that
+takes less than the reductions, as at its own size; if the content has alpha and `--alpha keep` is chosen; in the colour modes
+`luminance`, `match-style` and `match-content`; and, for styles, with an `--init` that is made from them. Masks are always whole.
+
+Some decoders need more while they work, in bytes for a pixel of RGB: 10 for a progressive JPEG whose colours are not subsampled,
+12 for a lossless WebP, 9 to 13 for AVIF, 19 to 24 for a JPEG 2000 of a single tile."""
 
 
 def page() -> str:
@@ -44,7 +56,7 @@ def page() -> str:
     return "\n\n".join([
         INTRODUCTION, "## Formats", "\n".join(rows), *sections, "## What is refused by name",
         "- " + "\n- ".join(sorted(refused, key=str.lower)) + f"\n- camera raw, by content or by suffix: {raw}",
-        ENDING.format(pixels=DEFAULT_MAX_PIXELS),
+        ENDING.format(pixels=DEFAULT_MAX_PIXELS, whole=WHOLE_PIXELS),
     ]) + "\n"  # fmt: skip
 
 
