@@ -20,10 +20,12 @@ from support.runs import Asked, progress, result, run_info
 
 from style_transfer.errors import NumericError, SettingsError
 from style_transfer.files import Task
+from style_transfer.observers.animation.frames import load_fitted
 from style_transfer.observers.history import History
 from style_transfer.observers.report import Report, ReportOptions, elements
 from style_transfer.observers.report import page as report_page
 from style_transfer.observers.report.page import RunRecord, command
+from style_transfer.pictures import tensors
 from style_transfer.registry import OBSERVERS
 from style_transfer.settings import Settings
 
@@ -296,3 +298,15 @@ def test_the_history_counts_an_iterate_once() -> None:
     history.add(iterate(2, 0, 2.0))
     history.read(wait=True)
     assert [row[0] for row in history.rows] == [101, 102]
+
+
+def test_large_inputs_are_reduced_while_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 4), dtype=np.uint8)).resize((320, 240))
+    image.convert("RGB").save(tmp_path / "a.png")
+    image.save(tmp_path / "alpha.png")
+    whole, _ = load_fitted(tmp_path / "a.png", 64, 10**6)
+    monkeypatch.setattr(tensors, "WHOLE_PIXELS", 0)
+    small, size = load_fitted(tmp_path / "a.png", 64, 10**6)
+    assert whole.shape == (240, 320, 3) and small.shape == (48, 64, 3) and size == (240, 320)
+    assert np.abs(elements.thumbnail(small, 64) - elements.thumbnail(whole, 64).astype(float)).mean() < 2
+    assert load_fitted(tmp_path / "alpha.png", 64, 10**6)[0].shape == (240, 320, 4)

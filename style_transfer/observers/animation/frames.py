@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ... import pictures as images
 from ...compute.capture import Transfer
 from ...compute.resampling import resize
-from ...pictures.tensors import to_pixels
+from ...pictures.tensors import pyramid_of, to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,15 @@ def load_pixels(path: str | Path, max_pixels: int = 1 << 40) -> Pixels:
     """Return the pixels of a picture file, (H, W, 3), or (H, W, 4) with transparency. Raises `ImageError`."""
     picture = images.load(path, max_pixels=max_pixels, alpha=True)
     return picture.pixels if picture.alpha is None else np.dstack([picture.pixels, picture.alpha])
+
+
+def load_fitted(path: str | Path, side: int, max_pixels: int) -> tuple[Pixels, Size]:
+    """Return pixels as `load_pixels` does, those of a large file reduced to a long side of `side`, and the size in the file."""
+    opened = images.open_picture(path, max_pixels=max_pixels, alpha=True)
+    alpha = opened.alpha()
+    if alpha is not None:
+        return np.dstack([opened.picture().pixels, alpha]), opened.size
+    return to_pixels(pyramid_of(opened, [fitted(opened.size, side)]).largest), opened.size
 
 
 class Snapshot:

@@ -21,7 +21,7 @@ from ...compute.memory import show_bytes
 from ...errors import ImageError
 from ...files import file_digest
 from ...settings import Settings, flag_name, option_words, options_of
-from ..animation.frames import load_pixels
+from ..animation.frames import load_fitted, load_pixels
 from ..console import clock
 from ..history import Late
 from .elements import DASHES, chart, encode_figure, figures, make_figure, number_text, size_text, table, text, thumbnail
@@ -90,8 +90,8 @@ class RunRecord:
         if len(self.inputs) >= MAX_INPUTS or role in NO_PICTURES:
             return
         with contextlib.suppress(ImageError):  # the module that uses the file reports the error
-            pixels = load_pixels(path, self.run.max_pixels)
-            caption = f"{role}: {path.name}, {size_text(pixels.shape[1], pixels.shape[0])}"
+            pixels, (height, width) = load_fitted(path, INPUT_SIDE, self.run.max_pixels)
+            caption = f"{role}: {path.name}, {size_text(width, height)}"
             self.inputs.append(make_figure(pixels, INPUT_SIDE, f"The {role}, {path.name}", caption))
 
     def step(self, progress: Progress) -> None:
