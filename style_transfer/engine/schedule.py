@@ -51,7 +51,7 @@ class StepSchedule:
         return self.steps if index else self.initial_steps
 
 
-AUTO = StepSchedule(150, 100, 0.02, 0.001, 0.9, (0.9, 0.99), last_steps=300)
+AUTO = StepSchedule(75, 50, 0.02, 0.001, 0.9, (0.9, 0.99), last_steps=150)
 """The schedule of `--iterations auto`, for every style loss.
 
 As the steps become smaller, less needs to be averaged. Most steps are at the last scale, where they count. Larger first steps or

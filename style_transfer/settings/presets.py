@@ -25,7 +25,7 @@ ONE_SCALE = 1_000_000
 
 _SINGLE = {"min_scale": ONE_SCALE, "avg_decay": 0.0, "tv_loss": "inner", "padding": "network", "content_layers": ("relu4_2",)}
 _CLASSIC = {"network": "vgg19", "pooling": "max", "padding": "network", "content_layers": ("relu4_2",), "content_weight": 0.015,
-    "initial_iterations": 1000, "iterations": 500}  # fmt: skip
+    "tv_weight": 2.0, "initial_iterations": 1000, "iterations": 500}  # fmt: skip
 _EQUAL = (1.0, 1.0, 1.0, 1.0, 1.0)
 _MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e")
 _RESIZE = "pictures are resized by a bicubic filter, and styles are never enlarged"

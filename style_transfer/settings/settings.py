@@ -37,8 +37,8 @@ ERRORS: Final = {
 MAX_SCALE: Final = 1_000_000
 NUMBERED: Final = 500
 """The number of iterations at a scale where it is not automatic."""
-STRENGTH_POWER: Final = 1.5
-"""With this power of (1 - s) / s as a factor of the content weight, equal changes of the strength s have about equal effects."""
+STRENGTH: Final = 0.8
+"""The strength at which the content weight is the declared one."""
 MAX_WEIGHT: Final = 1e9
 END_SCALE: Final = re.compile(r"([0-9]{1,7})(\+?)")
 WEIGHT: Final[dict[str, Any]] = {"kind": float, "minimum": 0.0, "maximum": MAX_WEIGHT}
@@ -64,10 +64,14 @@ def _check_memory(name: str, value: str) -> None:
 
 
 def following_strength(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that follow from the strength, from the values of all settings at a strength of 0.5."""
+    """Return the settings that follow from the strength, from the values of all settings at the default strength.
+
+    With a content weight that is proportional to (1 - s) / s, equal changes of the strength s have about equal effects: the
+    gradients of the photograph that are lost are about s times those that are lost without a content loss.
+    """
     strength = values["strength"]
     if strength:
-        return {"content_weight": values["content_weight"] * (1 / strength - 1) ** STRENGTH_POWER}
+        return {"content_weight": values["content_weight"] * (1 / strength - 1) / (1 / STRENGTH - 1)}
     # one scale that begins and ends with the photograph
     return dict.fromkeys(("style_factor", "extra_weight", "tv_weight"), 0.0) | {"min_scale": MAX_SCALE}
 
@@ -86,12 +90,12 @@ class Settings:
 
     style_weights: tuple[float, ...] | None = open_option(None, "set the weight of each style in the weighted average",
         topic="look", default_help="equal", short="-sw", **FACTORS)  # fmt: skip
-    strength: float | None = open_option(0.5, "choose between the photograph, 0, and nothing but style, 1", topic="look",
+    strength: float | None = open_option(STRENGTH, "choose between the photograph, 0, and nothing but style, 1", topic="look",
         kind=float, minimum=0.0, maximum=1.0, metavar="X")  # fmt: skip
-    content_weight: float | None = open_option(0.05, "set the weight of the content loss; higher values keep more of it",
-        topic="look", default_help="by --strength", short="-cw", **WEIGHT)  # fmt: skip
-    tv_weight: float | None = open_option(2.0, "set the weight of the total variation; higher values give smoother pictures",
-        topic="look", short="-tw", **WEIGHT)  # fmt: skip
+    content_weight: float | None = open_option(0.04, "set the weight of the content loss; higher values keep more of it",
+        topic="look", default_help="by --strength and the style loss", short="-cw", **WEIGHT)  # fmt: skip
+    tv_weight: float | None = open_option(0.0, "set the weight of the total variation; values such as 2 give smoother "
+        "pictures", topic="look", short="-tw", **WEIGHT)  # fmt: skip
     style_loss: str | None = open_option("gram", "compare styles by this loss", topic="look", words=STYLE_LOSSES)
     extra_loss: str | None = open_option("mean-std", "set a second style loss, unused while --extra-weight is 0",
         topic="look", words=STYLE_LOSSES)  # fmt: skip
@@ -200,8 +204,8 @@ class Settings:
         default_help="each a quarter of the one before", **FACTORS)  # fmt: skip
 
     optimizer: str | None = open_option("adam", "optimize the picture in this way", topic="optimizer", words=OPTIMIZERS)
-    iterations: int | str | None = open_option("auto", "take N steps at each scale after the first; auto takes 150 at the "
-        "first, 300 at the last and 100 at others, with a falling step size", topic="optimizer",
+    iterations: int | str | None = open_option("auto", "take N steps at each scale after the first; auto takes 75 at the "
+        "first, 150 at the last and 50 at others, with a falling step size", topic="optimizer",
         default_help=f"auto, but {NUMBERED} with -ii, -ss, -ad or another optimizer than adam", short="-i",
         or_word="auto", **STEPS)  # fmt: skip
     initial_iterations: int | None = open_option(1000, "take N steps at the first scale", topic="optimizer", short="-ii",

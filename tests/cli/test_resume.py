@@ -50,8 +50,8 @@ def test_a_checkpoint_of_another_command_is_refused_and_stays(
 ) -> None:
     stopped(monkeypatch, 0, 2)
     kept = Path("out.png.checkpoint").read_bytes()
-    words = ("out.png.checkpoint", "--content-weight was 0.05 and is 1.0", "--tv-weight")
-    fails(command("--resume", "-cw", "1", "-tw", "0"), 2, capsys, *words)
+    words = ("out.png.checkpoint", "--content-weight was 0.04 and is 1.0", "--tv-weight")
+    fails(command("--resume", "-cw", "1", "-tw", "3"), 2, capsys, *words)
     Image.new("RGB", (60, 48), "red").save("s.png")
     fails(command("--resume"), 2, capsys, "style picture 1 differs")
     assert Path("out.png.checkpoint").read_bytes() == kept

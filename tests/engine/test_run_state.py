@@ -108,7 +108,7 @@ def test_a_state_of_another_run_is_refused_with_a_list_of_differences(state: Sta
         engine.stylize(STYLE, [STYLE, CONTENT], Settings(**settings.as_dict() | {"style_weights": (2, 1)}),
                        networks=[network], init=CONTENT, resume=state)  # fmt: skip
     for words in (
-        "--content-weight was 0.05 and is 0.5",
+        "--content-weight was 0.04 and is 0.5",
         "--iterations was 13 and is 20",
         "--style-weights was not set and is 2.0 1.0",
         "--init is a different picture",

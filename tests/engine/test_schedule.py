@@ -36,7 +36,7 @@ def test_a_number_of_iterations_means_a_constant_step_size() -> None:
 @pytest.mark.parametrize("loss", ["gram", "wasserstein", "covariance"])
 def test_auto_takes_fewer_steps_whose_size_falls_to_the_last_one(loss: str) -> None:
     settings = resolved(iterations="auto", initial_iterations=7, step_size=0.5, style_loss=loss)
-    for scale, steps in ((100, [300]), (181, [150, 300]), (362, [150, 100, 100, 300])):
+    for scale, steps in ((100, [150]), (181, [75, 150]), (362, [75, 50, 50, 150])):
         asked = dataclasses.replace(settings, end_scale=str(scale))
         assert [stage.steps for stage in plan_stages((64, 64), [(64, 64)], asked)] == steps
     schedule = StepSchedule.of(settings)

@@ -33,10 +33,10 @@ def test_iterations_are_automatic_unless_a_choice_needs_numbers() -> None:
 def test_strength_sets_the_content_weight() -> None:
     weights = [Settings(strength=s / 10).resolve().content_weight for s in range(1, 11)]
     assert weights == sorted(weights, reverse=True) and weights[-1] == 0
-    assert weights[4] == Settings().resolve().content_weight
+    assert weights[7] == Settings().resolve().content_weight
     assert weights[2] * weights[6] == pytest.approx(weights[4] ** 2)  # equal steps from the middle
     assert Settings(strength=0.3, content_weight=7.0).resolve().content_weight == 7.0
-    assert Settings(strength=0.3, preset="neural-style").resolve().content_weight == pytest.approx(5 * weights[2] / weights[4])
+    assert Settings(strength=0.3, preset="neural-style").resolve().content_weight == pytest.approx(5 * weights[2] / weights[7])
 
 
 def test_strength_zero_leaves_the_photograph() -> None:

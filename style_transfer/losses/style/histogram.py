@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -33,6 +33,7 @@ class HistogramLoss(StyleLoss):
     """
 
     help = "the histogram of each channel"
+    defaults: ClassVar[Mapping[str, Any]] = {"content_weight": 2e-5}
 
     def __init__(
         self, settings: Resolved, target: Mapping[str, Tensor], low: Tensor, high: Tensor, guide: Tensor | None = None

@@ -121,7 +121,7 @@ class MeanStdLoss(MomentLoss):
     """
 
     help = "mean and standard deviation of each channel"
-    defaults: ClassVar[Mapping[str, Any]] = {"style_error": "mean"}
+    defaults: ClassVar[Mapping[str, Any]] = {"style_error": "mean", "content_weight": 0.002}
 
     @staticmethod
     def statistic(features: Tensor, window: Window | None = None, weights: Tensor | None = None) -> Stats:

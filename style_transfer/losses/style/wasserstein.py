@@ -29,7 +29,11 @@ class WassersteinLoss(StyleLoss):
     """
 
     help = "the Wasserstein-2 distance of Gaussians fitted to the features"
-    defaults: ClassVar[Mapping[str, Any]] = {"content_error": "mean", "tv_loss": "nine-point"}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "content_error": "mean",
+        "content_weight": 0.003,
+        "tv_loss": "nine-point",
+    }
     betas = (0.9, 0.99)  # style-transfer-pytorch's of 2023
     decomposes = True
     statistic = staticmethod(moments)
