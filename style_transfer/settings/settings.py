@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import SettingsError, near_miss
-from ..registry import NETWORKS, OPTIMIZERS, STYLE_LOSSES
+from ..registry import CONTENT_LOSSES, NETWORKS, OPTIMIZERS, STYLE_LOSSES
 from .option import check_not_empty, flag_name, open_option, options_of, parse_bytes, validate_fields
 from .presets import PRESETS, network_entry, preset_settings
 
@@ -101,6 +101,8 @@ class Settings:
         topic="look", **WEIGHT)  # fmt: skip
     normalize_gradients: bool | None = open_option(False, "divide each layer's gradient by its L1 norm, as neural-style can",
         topic="look", flag=True)  # fmt: skip
+    content_loss: str | None = open_option("features", "compare the picture with the content by this loss", topic="look",
+        words=CONTENT_LOSSES)  # fmt: skip
     content_error: str | None = open_option("scaled", "compare content features by this error of their differences d",
         topic="look", default_help="that of the style loss, else scaled", words=ERRORS)  # fmt: skip
     style_error: str | None = open_option(None, "compare style statistics by this error of their differences d",
@@ -290,6 +292,7 @@ class Resolved(Settings):
     style_factor: float
     style_gradient: float
     normalize_gradients: bool
+    content_loss: str
     content_error: str
     style_error: str | None
     gram_norm: str
@@ -365,6 +368,10 @@ class Resolved(Settings):
             norms = STYLE_LOSSES[loss].gram_norms
             if self.gram_norm not in norms:
                 raise SettingsError(f"--gram-norm {self.gram_norm} does not go with {flag} {loss}; use {' or '.join(norms)}")
+        losses = {self.content_loss: CONTENT_LOSSES[self.content_loss]} | {name: STYLE_LOSSES[name] for name in self.statistics}
+        for name, loss in losses.items():
+            if loss.random and not OPTIMIZERS[self.optimizer].tolerates_noise:
+                raise SettingsError(f"{name} is a random loss, which --optimizer {self.optimizer} cannot minimize; use adam")
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
         if self.color_space == "rgb" and self.color in ("content", "luminance"):
