@@ -112,11 +112,11 @@ def hypercolumns(features: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -
 def balanced(features: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
     """Return the scales of layers in hypercolumns, whose mean square over `features`, (n, C) each, is then 1.
 
-    With equal weights that of each layer is 1, so that wide layers count for more; weights multiply it. Raw features, as STROTSS
-    takes them, have magnitudes that differ between layers and networks.
+    The mean square lengths of the layers' vectors are in proportion to the weights. Raw features, as STROTSS takes them, have
+    magnitudes that differ between layers and networks.
     """
-    channels = {layer: features[layer].shape[1] for layer in weights}
-    mean = sum(channels[layer] * weight for layer, weight in weights.items()) / sum(channels.values())
+    share = sum(features[layer].shape[1] for layer in weights) / sum(weights.values())
     return {
-        layer: (weight / mean / features[layer].square().mean().clamp_min(SMALLEST)).sqrt() for layer, weight in weights.items()
+        layer: (share * weight / features[layer].square().sum(1).mean().clamp_min(SMALLEST)).sqrt()
+        for layer, weight in weights.items()
     }

@@ -193,7 +193,7 @@ class Settings:
     lrn: str | None = open_option("on", "apply local response normalization in networks that have it", topic="networks",
         words={"on": "", "off": ""})  # fmt: skip
     content_layers: tuple[str, ...] | None = open_option(None, "compare content at these layers", topic="networks",
-        default_help="the network's own", many=True, metavar="LAYER")  # fmt: skip
+        default_help="by network and content loss", many=True, metavar="LAYER")  # fmt: skip
     content_layer_weights: tuple[float, ...] | None = open_option(None, "weight each content layer", topic="networks",
         default_help="equal", **FACTORS)  # fmt: skip
     style_layers: tuple[str, ...] | None = open_option(None, "compare styles at these layers", topic="networks",
@@ -248,7 +248,8 @@ class Settings:
         chosen = self.chosen()
         chosen = ({} if self.preset is None else preset_settings(self.preset, chosen)) | chosen
         network = network_entry(chosen.get("network", values["network"]))
-        values |= {name: getattr(network, name) for name in ("pooling", "content_layers", "style_layers")}
+        values |= {name: getattr(network, name) for name in ("pooling", "style_layers")}
+        values["content_layers"] = CONTENT_LOSSES[chosen.get("content_loss", values["content_loss"])].default_layers(network)
         implied: dict[str, Any] = {"bounds": "on"}
         for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
             implied |= registry[chosen.get(name, values[name])].defaults

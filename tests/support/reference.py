@@ -445,12 +445,12 @@ def relaxed_distance(xs: Tensor, ys: Tensor, kind: str) -> Tensor:
 
 
 def weighted_columns(parts: Sequence[Tensor], like: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return layers (n, C) side by side, over their root mean square in `like`, with mean squares in proportion to weights."""
+    """Return layers (n, C) side by side; in `like` the mean square is 1, and layers have shares of the square length."""
+    lengths = [(other**2).sum(1).mean() for other in like]
     scaled = [
-        part / (other**2).mean().sqrt() * math.sqrt(weight) for part, other, weight in zip(parts, like, weights, strict=True)
+        part * (weight / sum(weights) / length).sqrt() for part, weight, length in zip(parts, weights, lengths, strict=True)
     ]
-    total = [other / (other**2).mean().sqrt() * math.sqrt(weight) for other, weight in zip(like, weights, strict=True)]
-    return torch.cat(scaled, 1) / (torch.cat(total, 1) ** 2).mean().sqrt()
+    return torch.cat(scaled, 1) * math.sqrt(sum(part.shape[1] for part in parts))
 
 
 def strotss_style(parts: Sequence[Tensor], bank: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:

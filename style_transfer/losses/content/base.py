@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -47,6 +47,12 @@ class ContentLoss(Loss):
 
     help: ClassVar[str]
     """What is compared, as a phrase for `--help`."""
+
+    @staticmethod
+    def default_layers(network: Any) -> tuple[str, ...]:
+        """Return the layers to compare in a network, an entry of the registry, where the user does not choose them."""
+        layers: tuple[str, ...] = network.content_layers
+        return layers
 
     @classmethod
     @abstractmethod

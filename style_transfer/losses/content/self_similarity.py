@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,6 +42,12 @@ class SelfSimilarityLoss(SampledLoss, ContentLoss):
         super().__init__(tuple(targets), sampler, points_for(sampler.area, MOST))
         self.targets = targets
         self.weights = {layer: settings.content_weights[layer] for layer in targets}
+
+    @staticmethod
+    def default_layers(network: Any) -> tuple[str, ...]:
+        """Return the deeper half of the style layers: shallow ones would keep the texture too."""
+        layers: tuple[str, ...] = network.style_layers
+        return layers[len(layers) // 2 :]
 
     @classmethod
     def prepare(cls, settings: Resolved, targets: Mapping[str, ContentTarget], sampler: PointSampler) -> dict[str, Self]:

@@ -41,8 +41,8 @@ class RelaxedEMDLoss(SampledLoss, StyleLoss):
     the relaxed distance is max(mean_i min_j D_ij, mean_j min_i D_ij). Added are the mean absolute differences of means and of
     covariances, and the relaxed distance of colours under |u - v| / sqrt(3).
 
-    Departures: points are single cells, not bilinear samples; features are divided by the root mean square of their layer, and
-    have equal weights without `--style-layer-weights`; colours are in the last term only, whose weight is constant, and without
+    Departures: points are single cells, not bilinear samples; layers are balanced (`balanced`) with equal weights, or
+    those of `--style-layer-weights`; colours are in the last term only, whose weight is constant, and without
     the rotation that changes no distance. Several styles have shares of the style's points in
     proportion to their weights. In a region points lie in its mask only, in the picture and in its style.
     """
