@@ -4,8 +4,8 @@ A point belongs to one cell of each layer, the one that contains it, and a cell 
 points, (n, C), is a sum over tiles of matrices with rows of zeros, and such a loss is exact in tiles, on several devices and in
 several processes, as any other. With bilinear samples, as in STROTSS, a point would need cells of several tiles.
 
-A matrix of all points for each tile takes at most `MOST` rows: 24 MB for VGG-19's five style layers, a few per cent of what the
-graph of a tile takes that is kept.
+Each tile makes a matrix of all points, at most 12 MB for VGG-19's five style layers: a few per cent of what the graph of a tile
+takes.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..geometry.tiles import Window
 from .loss import Loss
 from .statistics import Stats, inside, sum_dtype
 
-SHARE, LEAST, MOST = 1 / 256, 1024, 4096
-"""The points of an evaluation: this share of the pixels, within limits. STROTSS takes 1024 at any size."""
+SHARE, LEAST, MOST = 1 / 256, 1024, 2048
+"""The points of an evaluation: this share of the pixels, within limits; STROTSS takes 1024. Costs grow with their square."""
 SMALLEST = 1e-12
 """The least mean square by which features are divided."""
 ROWS = 256
 """The rows of a mask that are summed at a time."""
 
 
-def points_for(pixels: float, most: int = MOST) -> int:
+def points_for(pixels: float) -> int:
     """Return the number of points to draw in an area."""
-    return round(min(max(pixels * SHARE, LEAST), most))
+    return round(min(max(pixels * SHARE, LEAST), MOST))
 
 
 class PointSampler:

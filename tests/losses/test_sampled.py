@@ -28,6 +28,7 @@ from style_transfer.losses.statistics import Stats
 from style_transfer.losses.style import relaxed_emd
 from style_transfer.losses.style.relaxed_emd import RelaxedEMDLoss
 from style_transfer.networks.forward import Network
+from style_transfer.settings import Settings
 
 MakeNetwork = Callable[..., Network]
 SIZE = (75, 91)
@@ -228,6 +229,13 @@ def test_optimizers_that_need_the_same_loss_at_each_step_are_refused(about: dict
     with pytest.raises(SettingsError, match="is a random loss, which --optimizer lbfgs cannot minimize; use adam"):
         resolved(optimizer="lbfgs", **about)
     assert resolved(optimizer="sgd", **about).optimizer == "sgd"
+
+
+def test_self_similarity_compares_deep_layers_unless_others_are_chosen() -> None:
+    usual = Settings(content_loss="self-similarity").resolve()
+    assert usual.content_layers == ("relu3_1", "relu4_1", "relu5_1") != Settings().resolve().content_layers
+    chosen = Settings(content_loss="self-similarity", content_layers=("relu4_2",)).resolve()
+    assert chosen.content_layers == ("relu4_2",)
 
 
 def test_features_of_short_numbers(make_network: MakeNetwork) -> None:

@@ -15,8 +15,6 @@ from ..sampling import PointSampler, SampledLoss, balanced, hypercolumns, points
 from ..statistics import Stats
 from .base import ContentLoss, ContentTarget
 
-MOST = 2048
-"""The most points: memory and time of the distances grow with their square."""
 FACTOR = 40.0
 """Gives the loss about the strength that `features` has with the same weight."""
 SMALLEST = 1e-6
@@ -39,7 +37,7 @@ class SelfSimilarityLoss(SampledLoss, ContentLoss):
     help = "distances between the features of random points, as in STROTSS"
 
     def __init__(self, settings: Resolved, targets: Mapping[str, ContentTarget], sampler: PointSampler) -> None:
-        super().__init__(tuple(targets), sampler, points_for(sampler.area, MOST))
+        super().__init__(tuple(targets), sampler, points_for(sampler.area))
         self.targets = targets
         self.weights = {layer: settings.content_weights[layer] for layer in targets}
 
