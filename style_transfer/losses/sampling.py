@@ -21,7 +21,7 @@ from .loss import Loss
 from .statistics import Stats, inside, sum_dtype
 
 SHARE, LEAST, MOST = 1 / 256, 1024, 2048
-"""The points of an evaluation: this share of the pixels, within limits; STROTSS takes 1024. Costs grow with their square."""
+"""The points of an evaluation: this share of the pixels, within limits. STROTSS takes 1024 at any size."""
 SMALLEST = 1e-12
 """The least mean square by which features are divided."""
 ROWS = 256

@@ -101,8 +101,7 @@ class Settings:
         topic="look", **WEIGHT)  # fmt: skip
     normalize_gradients: bool | None = open_option(False, "divide each layer's gradient by its L1 norm, as neural-style can",
         topic="look", flag=True)  # fmt: skip
-    content_loss: str | None = open_option("features", "compare the picture with the content by this loss", topic="look",
-        words=CONTENT_LOSSES)  # fmt: skip
+    content_loss: str | None = open_option("features", "compare content by this loss", topic="look", words=CONTENT_LOSSES)
     content_error: str | None = open_option("scaled", "compare content features by this error of their differences d",
         topic="look", default_help="that of the style loss, else scaled", words=ERRORS)  # fmt: skip
     style_error: str | None = open_option(None, "compare style statistics by this error of their differences d",
@@ -249,7 +248,7 @@ class Settings:
         chosen = ({} if self.preset is None else preset_settings(self.preset, chosen)) | chosen
         network = network_entry(chosen.get("network", values["network"]))
         values |= {name: getattr(network, name) for name in ("pooling", "style_layers")}
-        values["content_layers"] = CONTENT_LOSSES[chosen.get("content_loss", values["content_loss"])].default_layers(network)
+        values["content_layers"] = CONTENT_LOSSES[chosen.get("content_loss", "features")].default_layers(network)
         implied: dict[str, Any] = {"bounds": "on"}
         for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
             implied |= registry[chosen.get(name, values[name])].defaults

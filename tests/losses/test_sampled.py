@@ -40,6 +40,7 @@ CONTENT: dict[str, Any] = {"content_loss": "self-similarity", "content_layers": 
 @pytest.fixture(autouse=True)
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "LEAST", 40)
+    monkeypatch.setattr(self_similarity, "POINTS", 40)
 
 
 def objective(network: Network, limits: Limits = UNLIMITED, workers: int = 1, **about: Any) -> Objective:

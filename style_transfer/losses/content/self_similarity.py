@@ -11,10 +11,12 @@ from torch import Tensor
 from ...geometry.tiles import Window
 from ...registry import CONTENT_LOSSES
 from ...settings import Resolved
-from ..sampling import PointSampler, SampledLoss, balanced, hypercolumns, points_for
+from ..sampling import PointSampler, SampledLoss, balanced, hypercolumns
 from ..statistics import Stats
 from .base import ContentLoss, ContentTarget
 
+POINTS = 1024
+"""The points of an evaluation, as in STROTSS: half a million pairs. Memory and time grow with their square."""
 FACTOR = 40.0
 """Gives the loss about the strength that `features` has with the same weight."""
 SMALLEST = 1e-6
@@ -37,7 +39,7 @@ class SelfSimilarityLoss(SampledLoss, ContentLoss):
     help = "distances between the features of random points, as in STROTSS"
 
     def __init__(self, settings: Resolved, targets: Mapping[str, ContentTarget], sampler: PointSampler) -> None:
-        super().__init__(tuple(targets), sampler, points_for(sampler.area))
+        super().__init__(tuple(targets), sampler, POINTS)
         self.targets = targets
         self.weights = {layer: settings.content_weights[layer] for layer in targets}
 
