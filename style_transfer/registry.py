@@ -1,4 +1,4 @@
-"""Registries of implementations by name: style losses, networks, optimizers, picture formats and observers.
+"""Registries of implementations by name: style and content losses, networks, optimizers, picture formats and observers.
 
 Each implementation registers itself in its own module. A registry imports all modules of its package at the first lookup, so a
 new implementation is one new file in that package, or a call of `register` anywhere else.
@@ -70,6 +70,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
 STYLE_LOSSES: Final[Registry[Any]] = Registry("style loss", "style_transfer.losses.style")
 """`losses.StyleLoss` classes by the name that `--style-loss` and `--extra-loss` have for them."""
+CONTENT_LOSSES: Final[Registry[Any]] = Registry("content loss", "style_transfer.losses.content")
+"""`losses.ContentLoss` classes by the name that `--content-loss` has for them."""
 NETWORKS: Final[Registry[Any]] = Registry("network", "style_transfer.networks.families")
 """`networks.NetworkEntry` objects by the name that `--network` has for them."""
 OPTIMIZERS: Final[Registry[Any]] = Registry("optimizer", "style_transfer.engine.optimizers")

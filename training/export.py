@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from style_transfer.losses.content import ContentLoss
+from style_transfer.losses.content.base import ContentTarget
+from style_transfer.losses.content.features import FeatureLoss
 from style_transfer.losses.style.moments import GramLoss
 from style_transfer.networks import COMPACT, VGG19, Conv, weights
 from style_transfer.networks.forward import Network
@@ -39,7 +40,7 @@ def gradient_norm(network: Network, image: Tensor, other: Tensor, layer: str) ->
     image = image.clone().requires_grad_()
     features = network.forward(image, [layer])[layer]
     style_loss = GramLoss(Settings().resolve(), GramLoss.statistic(target).means())
-    loss = ContentLoss(target) if layer == "relu4_2" else style_loss
+    loss = FeatureLoss(ContentTarget(target)) if layer == "relu4_2" else style_loss
     (gradient,) = torch.autograd.grad(loss.score(loss.measure(features)), image)
     return float(gradient.norm())
 

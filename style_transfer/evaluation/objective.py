@@ -17,31 +17,32 @@ from ..compute.threads import in_parallel
 from ..errors import SettingsError
 from ..geometry.scales import Size
 from ..geometry.tiles import Window, coarser_rows
-from ..losses.content import ContentLoss
+from ..losses.content.base import ContentTarget
 from ..losses.guidance import StageRegion, guide, weights_in
-from ..losses.loss import Loss
-from ..losses.statistics import Stats, sum_dtype
+from ..losses.loss import PICTURE, Loss
+from ..losses.sampling import PointSampler
+from ..losses.statistics import Stats, inside, sum_dtype
 from ..losses.style.base import StyleStatistic
 from ..losses.total_variation import TOTAL_VARIATIONS
 from ..networks import NetworkSpec
 from ..networks.forward import Network
-from ..registry import STYLE_LOSSES
+from ..registry import CONTENT_LOSSES, STYLE_LOSSES
 from ..settings import Resolved
-from .sweep import PICTURE, UNLIMITED, Limits, Sweep, products
+from .sweep import UNLIMITED, Limits, Measure, Sweep, products
 
 NORMALIZED_EPS = 1e-8
 
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of the objective: `weight` times a loss at a layer.
+    """One summand of the objective: `weight` times a loss of layers.
 
-    Its gradient is multiplied by `gradient_factor`. With `normalized`, it is scaled at the layer to an L1 norm of `weight` times
+    Its gradient is multiplied by `gradient_factor`. With `normalized`, it is scaled at the layers to an L1 norm of `weight` times
     that factor.
     """
 
     name: str
-    layer: str
+    layers: tuple[str, ...]
     loss: Loss
     weight: float
     gradient_factor: float = 1.0
@@ -87,12 +88,12 @@ class Objective:
         """The number of cells of each term, over all processes; the same in every evaluation."""
         self._content: Tensor | None = content
         """The content picture until the first evaluation, before which other limits change the tiles of the targets too."""
-        self._targets: dict[str, ContentLoss] = {}
+        self._targets: dict[str, ContentTarget] = {}
         white = 1 / networks[0].spec.preprocessing.std[1]
         terms = [
             *self._content_terms(content),
             *self._style_terms(styles, limits, regions, content.device),
-            Term("tv", PICTURE, TOTAL_VARIATIONS[settings.tv_loss](white), settings.tv_weight),
+            Term("tv", (PICTURE,), TOTAL_VARIATIONS[settings.tv_loss](white), settings.tv_weight),
         ]
         self.terms = tuple(term for term in terms if term.weight)
         if not self.terms:
@@ -105,16 +106,16 @@ class Objective:
         settings, network = self.settings, self.networks[0]
         spec, sizes = network.spec, network.spec.sizes(self.size)
         band = self.group.bands(self.size[0], spec.stride)[self.group.rank]
-        for layer, share in settings.content_weights.items():
-            weight = settings.content_weight * share
-            if not weight:
-                continue
+        weights = {layer: settings.content_weight * share for layer, share in settings.content_weights.items()}
+        for layer in (layer for layer, weight in weights.items() if weight):
             height, width = sizes[layer]
             first, last = coarser_rows(band, spec.strides[layer], self.size[0], height)
             target = like.new_empty((1, spec.channels[layer], last - first, width), dtype=network.features)
-            target = target.to(memory_format=network.memory_format(like.device))
-            self._targets[layer] = ContentLoss(target, first, settings.content_error)
-            yield Term(f"content {layer}", layer, self._targets[layer], weight, normalized=settings.normalize_gradients)
+            self._targets[layer] = ContentTarget(target.to(memory_format=network.memory_format(like.device)), first)
+        prepare = CONTENT_LOSSES[settings.content_loss].prepare
+        for key, loss in prepare(settings, self._targets, sampler(spec, self.size)).items() if self._targets else ():
+            weight = sum(weights[layer] for layer in loss.layers or (key,))
+            yield Term(f"content {key}", loss.layers or (key,), loss, weight, normalized=settings.normalize_gradients)
 
     def _measure_content(self, content: Tensor) -> None:
         """Fill the targets of the content layers.
@@ -140,22 +141,24 @@ class Objective:
         for prefix, name, weight in (("style", settings.style_loss, 1.0), ("extra", settings.extra_loss, settings.extra_weight)):
             for index, region in enumerate(regions or (None,) if weight else ()):
                 guides = all_guides[index] if region else {}
-                measured = MeasuredStyles(self.networks, styles, blend, layers, region, guides, limits, self.group)
-                for layer, loss in STYLE_LOSSES[name].prepare(settings, measured).items():
-                    if region and not guides[layer].any():
+                measured = MeasuredStyles(self.networks, styles, blend, layers, region, guides, limits, self.group, self.size)
+                for key, loss in STYLE_LOSSES[name].prepare(settings, measured).items():
+                    if region and not any(guides[layer].any() for layer in (layers if loss.layers else (key,))):
                         continue
-                    share = settings.style_factor * weight * settings.layer_weights[layer] * (region.share if region else 1)
-                    title = f"{prefix} {layer} {index + 1}" if region else f"{prefix} {layer}"
-                    yield Term(title, layer, loss, share, settings.style_gradient, settings.normalize_gradients)
+                    share = 1.0 if loss.layers else settings.layer_weights[key]
+                    share *= settings.style_factor * weight * (region.share if region else 1)
+                    title = f"{prefix} {key} {index + 1}" if region else f"{prefix} {key}"
+                    read = loss.layers or (key,)
+                    yield Term(title, read, loss, share, settings.style_gradient, settings.normalize_gradients)
 
     def _limit(self, limits: Limits) -> None:
-        self.sweep = Sweep(self.networks, self.size, {term.layer for term in self.terms}, limits, self.group)
+        self.sweep = Sweep(self.networks, self.size, {layer for term in self.terms for layer in term.layers}, limits, self.group)
         if self._content is not None:
             self._measure_content(self._content)
         self.limits = limits
 
     def _measure(self, layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
-        return {term.name: term.loss.measure(features, window) for term in self.terms if term.layer == layer}
+        return {term.name: term.loss.measure_at(layer, features, window) for term in self.terms if layer in term.layers}
 
     @property
     def capturable(self) -> bool:
@@ -224,11 +227,11 @@ class Objective:
         def magnitudes(layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
             stats_of = {}
             for term in terms.values():
-                if term.layer != layer:
+                if layer not in term.layers:
                     continue
                 with torch.enable_grad():
                     x = features.detach().requires_grad_()
-                    stats = term.loss.measure(x, window)
+                    stats = term.loss.measure_at(layer, x, window)
                     (gradient,) = torch.autograd.grad(torch.stack(products({term.name: stats}, weights)).sum(), x)
                 stats_of[term.name] = Stats({"l1": gradient.abs().sum(dtype=sum_dtype(gradient))}, 0)
             return stats_of
@@ -243,7 +246,8 @@ class Objective:
 class MeasuredStyles:
     """The style pictures that one region is compared with, or all of them without regions; a `StyleStatistics`.
 
-    `styles` are pictures (1, 3, H, W), `blend` their weights, which sum to 1. `guides` are those of the region.
+    `styles` are pictures (1, 3, H, W), `blend` their weights, which sum to 1. `guides` are those of the region, and `size` is
+    that of the picture that is compared with them.
     """
 
     def __init__(
@@ -256,8 +260,10 @@ class MeasuredStyles:
         guides: Mapping[str, Tensor],
         limits: Limits,
         group: Group,
+        size: Size,
     ) -> None:
         self.networks, self.layers, self.guides, self.limits, self.group = networks, layers, guides, limits, group
+        self._picture = size, None if region is None else region.content
         indices = [index for index in range(len(styles)) if region is None or index in region.masks]
         self.styles = [(styles[index], None if region is None else region.masks[index]) for index in indices]
         weights = [blend[index] for index in indices]
@@ -277,10 +283,36 @@ class MeasuredStyles:
         def measure(layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
             return {layer: statistic(layer, features, window, weights_in(guides.get(layer), window))}
 
-        sweep = Sweep(self.networks, size_of(style), self.layers, self.limits, self.group)
+        return self._sums(style, self.layers, measure)
+
+    def _sums(self, style: Tensor, layers: Sequence[str], measure: Measure) -> dict[str, Stats]:
+        """Return the statistics of one picture."""
+        sweep = Sweep(self.networks, size_of(style), layers, self.limits, self.group)
         band = sweep.bands[self.group.rank]
         sums, _ = sweep.measure(style[:, :, band[0] : band[1]], measure, keep=False)
         return reduce_stats(sums, self.group)
+
+    def sampler(self) -> PointSampler:
+        """Return a sampler of the picture that is compared with the styles, within the region."""
+        return sampler(self.networks[0].spec, *self._picture)
+
+    def sample(self, count: int, seed: int) -> dict[str, Tensor]:
+        """Return the features at about `count` random points of the styles, (n, C), at each style layer and of the picture."""
+        layers, parts = (PICTURE, *self.layers), []
+        for (style, mask), weight in zip(self.styles, self.weights, strict=True):
+            points = sampler(self.networks[0].spec, size_of(style), mask)
+            points.draw(round(count * weight), seed)
+
+            def measure(layer: str, features: Tensor, window: Window, points: PointSampler = points) -> dict[str, Stats]:
+                return {layer: Stats({layer: points.gather(layer, inside(features, window), window)}, 0)}
+
+            parts.append(self._sums(style, layers, measure))
+        return {layer: torch.cat([part[layer].sums[layer] for part in parts]) for layer in layers}
+
+
+def sampler(spec: NetworkSpec, size: Size, mask: Tensor | None = None) -> PointSampler:
+    """Return a sampler of points of a picture of `size`, within a mask (1, 1, H, W) if given."""
+    return PointSampler(size, {PICTURE: 1, **spec.strides}, mask)
 
 
 def guides_of(mask: Tensor, spec: NetworkSpec, layers: Sequence[str]) -> dict[str, Tensor]:

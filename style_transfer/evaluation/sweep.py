@@ -26,14 +26,12 @@ from ..compute.distributed import LOCAL, Group, Rows
 from ..compute.threads import for_each
 from ..geometry.scales import Size
 from ..geometry.tiles import Box, Tile, Window, bounds, coarser_rows, deal, grown_rows, plan_tiles, share_area, window
+from ..losses.loss import PICTURE
 from ..losses.statistics import Stats
 from ..networks import Segment
 from ..networks.forward import Network
 from . import costs
 from .margin import Margin
-
-PICTURE = "picture"
-"""The name of the layer that is the picture itself."""
 
 Visit = Callable[[str, Tensor, Window], None]
 """A function of a layer, a tile's features (1, C, h, w) and the window that counts; it is called from several threads."""
@@ -209,7 +207,7 @@ class Sweep:
         layers |= {layer: channels[layer] for layer in part.segment.strides}
         stats: dict[str, Stats] = {}
         for layer, count in layers.items():
-            stats |= measure(layer, like.new_zeros(1, count, 1, 1), Window(nothing, nothing, part.size))
+            add(stats, measure(layer, like.new_zeros(1, count, 1, 1), Window(nothing, nothing, part.size)))
         return stats
 
     def _measure(
@@ -283,11 +281,11 @@ class Sweep:
             x = x.requires_grad_() if graph else x
             stats: dict[str, Stats] = {}
             if segment.first and self.picture:
-                stats |= measure(PICTURE, x, self.margin.window(window(tile, 1, part.size), *self._cells[PICTURE]))
+                add(stats, measure(PICTURE, x, self.margin.window(window(tile, 1, part.size), *self._cells[PICTURE])))
 
             def see(layer: str, features: Tensor) -> None:
                 place = window(tile, segment.strides[layer], part.size, part.sizes[layer])
-                stats.update(measure(layer, features, self.margin.window(place, *self._cells[layer])))
+                add(stats, measure(layer, features, self.margin.window(place, *self._cells[layer])))
 
             output = network.run(segment, x, see)
             if segment.last:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -12,29 +12,42 @@ from torch import Tensor
 from ..geometry.tiles import Window
 from .statistics import Stats
 
+PICTURE = "picture"
+"""The name of the layer that is the picture itself."""
 SCALED_EPS = 1e-8
 SMALLEST = 1e-24
 """A mean magnitude below this counts as zero."""
 
 
 class Loss(ABC):
-    """A loss L = f(S) of the features (1, C, H, W) at one layer, or of the picture (1, 3, H, W) in [0, 1].
+    """A loss L = f(S) of the features (1, C, H, W) at one layer or several, or of the picture (1, 3, H, W) in [0, 1].
 
     S is the sum over the tiles of what `measure` returns, and f is `score`. The evaluation differentiates `score` with respect to
     S, and back-propagates that gradient through `measure`. So `measure` must be additive over cells, and differentiable by
-    autograd.
+    autograd. A loss of several layers names them in `layers` and implements `measure_at`, which returns sums that have names of
+    their own at each layer.
     """
+
+    layers: tuple[str, ...] = ()
+    """The layers that are read at once; empty for a loss of one layer, which its term names."""
 
     decomposes: bool = False
     """Whether `score` decomposes matrices, so that on a CPU the scores of several layers are computed in parallel."""
 
-    @abstractmethod
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums over the cells of `features` (1, C, H, W) that `window` counts, or over all cells."""
+        raise NotImplementedError
+
+    def measure_at(self, layer: str, features: Tensor, window: Window) -> Stats:
+        """Return the sums of `measure` at a layer."""
+        return self.measure(features, window)
 
     @abstractmethod
     def score(self, total: Stats) -> Tensor:
         """Return the loss, a scalar, of the sums over the whole picture."""
+
+    random: ClassVar[bool] = False
+    """Whether it draws random numbers, so that two evaluations of one picture differ."""
 
     @property
     def capturable(self) -> bool:

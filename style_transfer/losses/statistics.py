@@ -20,14 +20,16 @@ BLOCK, BLOCKS = 1536, 4
 class Stats:
     """Raw sums over the cells of a part of the picture, by name, and the number of these cells.
 
-    The sum named `area`, if present, is the total weight of weighted cells.
+    The sum named `area`, if present, is the total weight of weighted cells. A sum that a part lacks counts as zero: a loss of
+    several layers has sums of its own at each.
     """
 
     sums: dict[str, Tensor]
     count: int
 
     def __add__(self, other: Stats) -> Stats:
-        return Stats({k: v + other.sums[k] for k, v in self.sums.items()}, self.count + other.count)
+        both = {k: v + other.sums[k] for k, v in self.sums.items() if k in other.sums}
+        return Stats(self.sums | other.sums | both, self.count + other.count)
 
     def detach(self) -> Stats:
         """Return the same sums without an autograd graph."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import SettingsError, near_miss
-from ..registry import NETWORKS, OPTIMIZERS, STYLE_LOSSES
+from ..registry import CONTENT_LOSSES, NETWORKS, OPTIMIZERS, STYLE_LOSSES
 from .option import check_not_empty, flag_name, open_option, options_of, parse_bytes, validate_fields
 from .presets import PRESETS, network_entry, preset_settings
 
@@ -105,6 +105,7 @@ class Settings:
         topic="look", **WEIGHT)  # fmt: skip
     normalize_gradients: bool | None = open_option(False, "divide each layer's gradient by its L1 norm, as neural-style can",
         topic="look", flag=True)  # fmt: skip
+    content_loss: str | None = open_option("features", "compare content by this loss", topic="look", words=CONTENT_LOSSES)
     content_error: str | None = open_option("scaled", "compare content features by this error of their differences d",
         topic="look", default_help="that of the style loss, else scaled", words=ERRORS)  # fmt: skip
     style_error: str | None = open_option(None, "compare style statistics by this error of their differences d",
@@ -195,7 +196,7 @@ class Settings:
     lrn: str | None = open_option("on", "apply local response normalization in networks that have it", topic="networks",
         words={"on": "", "off": ""})  # fmt: skip
     content_layers: tuple[str, ...] | None = open_option(None, "compare content at these layers", topic="networks",
-        default_help="the network's own", many=True, metavar="LAYER")  # fmt: skip
+        default_help="by network and content loss", many=True, metavar="LAYER")  # fmt: skip
     content_layer_weights: tuple[float, ...] | None = open_option(None, "weight each content layer", topic="networks",
         default_help="equal", **FACTORS)  # fmt: skip
     style_layers: tuple[str, ...] | None = open_option(None, "compare styles at these layers", topic="networks",
@@ -250,7 +251,8 @@ class Settings:
         chosen = self.chosen()
         chosen = ({} if self.preset is None else preset_settings(self.preset, chosen)) | chosen
         network = network_entry(chosen.get("network", values["network"]))
-        values |= {name: getattr(network, name) for name in ("pooling", "content_layers", "style_layers")}
+        values |= {name: getattr(network, name) for name in ("pooling", "style_layers")}
+        values["content_layers"] = CONTENT_LOSSES[chosen.get("content_loss", "features")].default_layers(network)
         implied: dict[str, Any] = {"bounds": "on"}
         for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
             implied |= registry[chosen.get(name, values[name])].defaults
@@ -294,6 +296,7 @@ class Resolved(Settings):
     style_factor: float
     style_gradient: float
     normalize_gradients: bool
+    content_loss: str
     content_error: str
     style_error: str | None
     gram_norm: str
@@ -369,6 +372,10 @@ class Resolved(Settings):
             norms = STYLE_LOSSES[loss].gram_norms
             if self.gram_norm not in norms:
                 raise SettingsError(f"--gram-norm {self.gram_norm} does not go with {flag} {loss}; use {' or '.join(norms)}")
+        losses = {self.content_loss: CONTENT_LOSSES[self.content_loss]} | {name: STYLE_LOSSES[name] for name in self.statistics}
+        for name, loss in losses.items():
+            if loss.random and not OPTIMIZERS[self.optimizer].tolerates_noise:
+                raise SettingsError(f"{name} is a random loss, which --optimizer {self.optimizer} cannot minimize; use adam")
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
         if self.color_space == "rgb" and self.color in ("content", "luminance"):

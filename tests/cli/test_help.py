@@ -13,7 +13,7 @@ from support.command_line import fails
 from style_transfer import cli
 from style_transfer.cli.help import SUMMARY, TOPICS, options_page, topic_page
 from style_transfer.cli.parser import option_classes
-from style_transfer.registry import OPTIMIZERS, STYLE_LOSSES
+from style_transfer.registry import CONTENT_LOSSES, OPTIMIZERS, STYLE_LOSSES
 from style_transfer.settings import flag_name
 from style_transfer.settings.sources import known_options
 
@@ -58,7 +58,7 @@ def test_every_page_is_narrow_and_lists_choices_with_phrases(topic: str, capsys:
 
 
 def test_choices_of_registries_have_their_help() -> None:
-    for name, registry in (("style_loss", STYLE_LOSSES), ("optimizer", OPTIMIZERS)):
+    for name, registry in (("style_loss", STYLE_LOSSES), ("content_loss", CONTENT_LOSSES), ("optimizer", OPTIMIZERS)):
         page = topic_page(KNOWN[name].topic, KNOWN)
         assert all(word in page and entry.help in page for word, entry in registry.items())
 

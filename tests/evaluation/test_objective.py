@@ -12,7 +12,7 @@ from torch import Tensor
 
 from style_transfer.evaluation import costs
 from style_transfer.evaluation.objective import Objective
-from style_transfer.losses.content import ContentLoss
+from style_transfer.losses.content.features import FeatureLoss
 from style_transfer.networks import Segment
 from style_transfer.networks.forward import Network
 
@@ -57,7 +57,7 @@ def test_every_evaluation_has_its_own_seed_and_a_resumed_run_the_same_ones(
     make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, drawn = make_network(dtype=torch.float64), []
-    monkeypatch.setattr(ContentLoss, "draw", lambda self, seed: drawn.append(seed))
+    monkeypatch.setattr(FeatureLoss, "draw", lambda self, seed: drawn.append(seed))
 
     def seeds(first: int, count: int, **options: int) -> list[int]:
         drawn.clear()

@@ -10,8 +10,9 @@ from support.settings import resolved
 from support.tiny import picture
 from torch import Tensor
 
-from style_transfer.losses import content
-from style_transfer.losses.content import ContentLoss
+from style_transfer.losses.content import features as content
+from style_transfer.losses.content.base import ContentTarget
+from style_transfer.losses.content.features import FeatureLoss
 from style_transfer.losses.statistics import blend, gram
 from style_transfer.losses.style.moments import GramLoss
 from style_transfer.losses.style.wasserstein import WassersteinLoss
@@ -37,22 +38,22 @@ def test_style_statistics_of_parts_add_up_to_the_whole(loss: type[GramLoss] | ty
 @pytest.mark.parametrize("kind", ["scaled", "mean", "sum", "relative"])
 def test_content_statistics_of_parts_add_up(kind: str) -> None:
     x, target = features(0, 6, 7, 11), features(1, 6, 7, 11)
-    left, right, whole = (ContentLoss(part, error=kind) for part in (target[..., :4], target[..., 4:], target))
+    left, right, whole = (FeatureLoss(ContentTarget(part), error=kind) for part in (target[..., :4], target[..., 4:], target))
     parts = left.measure(x[..., :4]) + right.measure(x[..., 4:])
     assert whole.score(parts).item() == pytest.approx(whole.score(whole.measure(x)).item(), rel=1e-12)
 
 
 def test_scaled_squared_error_gradient_has_an_l1_norm_of_about_one() -> None:
     x, target = features(0, 6, 7, 11).requires_grad_(), features(1, 6, 7, 11)
-    loss = ContentLoss(target)
+    loss = FeatureLoss(ContentTarget(target))
     loss.score(loss.measure(x)).backward()
     assert 0.5 < x.grad.abs().sum().item() < 2
 
 
 def test_content_loss_by_hand() -> None:
     x, target = torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([[[[0.0, 2.0]]]])
-    assert ContentLoss(target).score(ContentLoss(target).measure(x)).item() == pytest.approx(5 / 3)
-    mean = ContentLoss(target, error="mean")
+    assert FeatureLoss(ContentTarget(target)).score(FeatureLoss(ContentTarget(target)).measure(x)).item() == pytest.approx(5 / 3)
+    mean = FeatureLoss(ContentTarget(target), error="mean")
     assert mean.score(mean.measure(x)).item() == pytest.approx(2.5)
 
 
@@ -65,7 +66,7 @@ def test_differences_block_by_block(
     monkeypatch.setattr(content, "DIFFERENCES", 6 * size[1] * 2)  # two rows at a time
     x, target = (features(seed, 6, *size).to(kind) for seed in (0, 1))
     given = (x.contiguous(memory_format=torch.channels_last) if last else x.clone()).requires_grad_()
-    sums = ContentLoss(target).measure(given).sums
+    sums = FeatureLoss(ContentTarget(target)).measure(given).sums
     d = x.double() - target.double()
     near = {"rtol": 1e-12 if kind == torch.float64 else 1e-5, "atol": 1e-12}
     assert {value.dtype for value in sums.values()} == {torch.float64 if kind == torch.float64 else torch.float32}
@@ -106,7 +107,7 @@ def test_gram_matrices_of_short_numbers_are_summed_in_float32(channels: int, cel
 
 def test_identical_content_and_style_cost_nothing_and_stay_finite() -> None:
     x = features(0, 6, 5, 5).requires_grad_()
-    for loss in (ContentLoss(x.detach()), GramLoss(DEFAULTS, blend([GramLoss.statistic(x.detach())], [1.0]))):
+    for loss in (FeatureLoss(ContentTarget(x.detach())), GramLoss(DEFAULTS, blend([GramLoss.statistic(x.detach())], [1.0]))):
         (grad,) = torch.autograd.grad(loss.score(loss.measure(x)), x)
         assert torch.equal(grad, torch.zeros_like(x))
 

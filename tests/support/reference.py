@@ -421,3 +421,50 @@ def vgg(image: Tensor, weights: Weights, blocks: Sequence[int], kind: str) -> di
         x = pool(x, kind)
         index += 1
     return found
+
+
+def at_points(x: Tensor, points: Sequence[tuple[int, int]], stride: int) -> Tensor:
+    """Return the features of the cells that contain points, (n, C); pixels after the last stride belong to the last cell."""
+    height, width = x.shape[2:]
+    return torch.stack([x[0, :, min(y // stride, height - 1), min(z // stride, width - 1)] for y, z in points])
+
+
+def cosine_distance(u: Tensor, v: Tensor) -> Tensor:
+    """Return 1 - cos of two vectors."""
+    return 1 - (u @ v) / (u.square().sum().sqrt() * v.square().sum().sqrt())
+
+
+def relaxed_distance(xs: Tensor, ys: Tensor, kind: str) -> Tensor:
+    """Return the larger of the two means of smallest distances of vectors (n, D) and (m, D)."""
+
+    def distance(u: Tensor, v: Tensor) -> Tensor:
+        return cosine_distance(u, v) if kind == "cosine" else ((u - v).square().mean() + 1e-5).sqrt() - math.sqrt(1e-5)
+
+    table = torch.stack([torch.stack([distance(x, y) for y in ys]) for x in xs])
+    return torch.maximum(table.amin(1).mean(), table.amin(0).mean())
+
+
+def weighted_columns(parts: Sequence[Tensor], like: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return layers (n, C) side by side; in `like` the mean square is 1, and layers have shares of the square length."""
+    lengths = [(other**2).sum(1).mean() for other in like]
+    scaled = [
+        part * (weight / sum(weights) / length).sqrt() for part, weight, length in zip(parts, weights, lengths, strict=True)
+    ]
+    return torch.cat(scaled, 1) * math.sqrt(sum(part.shape[1] for part in parts))
+
+
+def strotss_style(parts: Sequence[Tensor], bank: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the relaxed distance, the difference of moments and that of colours; the first of the parts is the picture."""
+    x, y = (weighted_columns(each[1:], bank[1:], weights) for each in (parts, bank))
+    moments = (x.mean(0) - y.mean(0)).abs().mean() + (torch.cov(x.T, correction=0) - torch.cov(y.T, correction=0)).abs().mean()
+    return relaxed_distance(x, y, "cosine"), moments, relaxed_distance(parts[0], bank[0], "euclidean")
+
+
+def self_similarity(parts: Sequence[Tensor], content: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the mean difference of the tables of cosine distances, each column divided by its mean; smooth at 0."""
+    tables = []
+    for each in (parts, content):
+        x = weighted_columns(each, content, weights)
+        table = torch.stack([torch.stack([cosine_distance(u, v) for v in x]) for u in x])
+        tables.append(table / table.mean(0, keepdim=True))
+    return (((tables[0] - tables[1]) ** 2 + 1e-6).sqrt() - 1e-3).mean()

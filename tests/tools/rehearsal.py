@@ -55,6 +55,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "host": {},
     "with the cpu": {"tile": "24"},
     "layers": {"sharding": "layers"},
+    "sampled": {"style_loss": "relaxed-emd", "content_loss": "self-similarity"},
     "off": {"cuda_graphs": "off"},
     "deterministic": {"deterministic": True},
     "decomposing": {"style_loss": "wasserstein"},

@@ -39,6 +39,7 @@ class LBFGS(Optimizer):
 
     help = "L-BFGS, its history cleared at each scale"
     defaults: ClassVar[Mapping[str, Any]] = {"bounds": "off"}
+    tolerates_noise = False  # differences of gradients must come from the step alone
     working_pictures = 3
 
     def __init__(

@@ -30,6 +30,8 @@ class Optimizer(ABC):
     """Settings that follow from choosing this optimizer, unless the user sets them."""
     scheduled: ClassVar[bool] = False
     """Whether the optimizer follows a `StepSchedule`, as `--iterations auto` needs."""
+    tolerates_noise: ClassVar[bool] = True
+    """Whether the optimizer works with losses that are random."""
     working_pictures: ClassVar[int] = 0
     """How many more tensors of the picture's shape a step needs while it runs."""
 

@@ -11,6 +11,7 @@ from ...geometry.tiles import Window
 from ...settings import Resolved
 from ..guidance import weights_in
 from ..loss import Loss
+from ..sampling import PointSampler
 from ..statistics import Stats, blend
 
 StyleStatistic = Callable[[str, Tensor, Window, Tensor | None], Stats]
@@ -27,6 +28,15 @@ class StyleStatistics(Protocol):
 
     def measure(self, statistic: StyleStatistic) -> dict[str, list[Stats]]:
         """Return the totals of a statistic at each style layer, one for each style picture, from one pass over all pictures."""
+
+    def sampler(self) -> PointSampler:
+        """Return a sampler of the picture that is compared with the styles, within the region."""
+
+    def sample(self, count: int, seed: int) -> dict[str, Tensor]:
+        """Return the features at about `count` random points of the styles, (n, C), at each style layer and of the picture.
+
+        The styles have shares of the points in proportion to their weights, and their masks are the densities of points.
+        """
 
 
 class StyleLoss(Loss):
@@ -51,7 +61,7 @@ class StyleLoss(Loss):
 
     @classmethod
     def prepare(cls, settings: Resolved, styles: StyleStatistics) -> dict[str, Self]:
-        """Return the loss at each style layer."""
+        """Return the loss at each style layer, or one loss of several under another name."""
         totals = styles.measure(lambda _, features, window, weights: cls.statistic(features, window, weights))
         return {
             layer: cls(settings, cls.blend(settings, stats, styles.weights), styles.guides.get(layer))

@@ -1,45 +1,45 @@
-"""The content loss: an error between the features of the picture and those of the content picture, cell by cell."""
+"""The content loss that compares features cell by cell: an error of their differences to those of the content picture."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import EllipsisType
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..geometry.tiles import Window
-from .loss import ERRORS, Loss
-from .statistics import Stats, inside, sum_dtype, widened
+from ...geometry.tiles import Window
+from ...registry import CONTENT_LOSSES
+from ...settings import Resolved
+from ..loss import ERRORS
+from ..sampling import PointSampler
+from ..statistics import Stats, inside, sum_dtype, widened
+from .base import ContentLoss, ContentTarget
 
 DIFFERENCES = 2**19
 """On a CPU about this many differences are computed at a time, so that they fit into the caches."""
 
 
-class ContentLoss(Loss):
-    """The error, by its name in `ERRORS`, of the differences of features to a target of the same shape (1, C, H, W).
+@CONTENT_LOSSES.register("features")
+class FeatureLoss(ContentLoss):
+    """The error, by its name in `ERRORS`, of the differences of features to a target of the same shape (1, C, H, W)."""
 
-    In a group of processes `target` is this process's band of the rows, which begins at row `first`.
-    """
+    help = "the features of each cell"
 
-    def __init__(self, target: Tensor, first: int = 0, error: str = "scaled") -> None:
-        self.target, self.first = target, first
+    def __init__(self, target: ContentTarget, error: str = "scaled") -> None:
+        self.target = target
         self._error = ERRORS[error]
 
-    def store(self, features: Tensor, window: Window) -> None:
-        """Set the target at a window's cells to `features` (1, C, H, W)."""
-        self.target[self._place(window)] = inside(features, window).to(self.target)
-
-    def _place(self, window: Window) -> tuple[EllipsisType, slice, slice]:
-        return window.place.higher(self.first).index
+    @classmethod
+    def prepare(cls, settings: Resolved, targets: Mapping[str, ContentTarget], sampler: PointSampler) -> dict[str, Self]:
+        """Return the loss at each content layer."""
+        return {layer: cls(target, settings.content_error) for layer, target in targets.items()}
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squares and of magnitudes of the differences."""
-        target = self.target if window is None else self.target[self._place(window)]
         part = inside(features, window)
-        squares, magnitudes = _Differences.apply(part, target.to(features.device))
+        squares, magnitudes = _Differences.apply(part, self.target.at(window).to(features.device))
         return Stats({"squares": squares, "magnitudes": magnitudes}, part.numel())
 
     def score(self, total: Stats) -> Tensor:
