@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .. import engine
 from ..errors import SettingsError, near_miss
-from ..files import exists, similar_name
+from ..files import Task, exists, similar_name
+from ..geometry import Size
 from ..losses.guidance import Region, as_mask, coverage_at, regions_of
 from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
@@ -19,6 +20,7 @@ from ..pictures.tensors import from_pixels, to_tensor
 from ..settings import INITS, Resolved
 from ..settings.command import SCREEN_DPI, CommandOptions
 from .outputs import OutputFiles
+from .printing import PrintPlan, style_notes
 
 
 def unchanged(pixels: Pixels) -> Pixels:
@@ -39,6 +41,8 @@ class Job:
     finish: Callable[[Pixels], Pixels]
     readings: tuple[tuple[str, Reading], ...] = ()
     """The input pictures and masks in the order of reading, and how each was understood."""
+    plan: PrintPlan | None = None
+    """The print, if the command asks for one."""
 
     def for_other_ranks(self) -> Job:
         """Return the part of the job that other processes need."""
@@ -69,6 +73,12 @@ class JobReader:
         styles = [self._load(path, proof=self.options.proof) for path in task.styles]
         start = None if init in INITS else self._load(init, proof=self.options.proof)
         regions = self._regions(content, styles)
+        plan = PrintPlan.of(self.options, content.size)
+        if plan is not None:
+            self._report_print(plan, content.size, task, styles)
+            settings = plan.settings(settings, self.options)
+            start = start if start is None or plan.is_framed(start.size) else plan.picture(start)
+            content, regions = plan.picture(content), plan.regions(regions)
         painted = coverage_at(regions, content.size)[0, 0].numpy() if regions else None
         coloring = Coloring(settings, content.pixels, [style.pixels for style in styles], content.alpha, painted)
         run = engine.Job.create(
@@ -77,11 +87,12 @@ class JobReader:
             settings if start is None else dataclasses.replace(settings, init="content"),
             init=None if start is None else to_tensor(start),
             regions=regions,
+            shape=None if plan is None else plan.sheet.size,
         )
         run.check_network(network_spec(settings))
         files.check_space(run.stages, alpha=content.alpha is not None)
         fetched = load_weights(settings, progress=not self.options.quiet, warn=self.note) if weights else None
-        return Job(run, fetched, coloring.finish, tuple(self._readings.items()))
+        return Job(run, fetched, coloring.finish, tuple(self._readings.items()), plan)
 
     def _load(self, path: str, *, alpha: bool = False, proof: str | None = None) -> Picture:
         """Load a picture, and report the remarks of its reader."""
@@ -107,10 +118,18 @@ class JobReader:
             self._reported.add(text)
             self.note(text)
 
+    def _report_print(self, plan: PrintPlan, size: Size, task: Task, styles: Sequence[Picture]) -> None:
+        """Report how the photograph is framed for a print, and styles that are too small for their size in it."""
+        for note in plan.notes(size):
+            self._report(f"{task.content}: {note}")
+        sizes = [(path, style.size) for path, style in zip(task.styles, styles, strict=True)]
+        for note in style_notes(plan.settings(self.settings, self.options), self.options, sizes):
+            self._report(note)
+
     def _report_halved_colour(self, path: Path) -> None:
         """Report a format that is not for print if the resolution asked for is that of a print."""
         output_format = format_of(path)
-        if output_format.halves_colour and not self.options.lossless and self.options.dpi > SCREEN_DPI:
+        if output_format.halves_colour and not self.options.lossless and self.options.resolution > SCREEN_DPI:
             self._report(
                 f"{path}: {output_format.name} stores colour at half the resolution (4:2:0), which is not for print; "
                 "--lossless, .tif or .png keep it"

@@ -199,7 +199,7 @@ class PictureWriter:
         recipe |= {"width": size[1], "height": size[0], "step": step, "steps": steps}
         metadata = {"Software": str(self.recipe["program"]), "Recipe": embedded(recipe)}
         options = self.files.options
-        save(self.files.path, pixels, dpi=options.dpi, metadata=metadata, lossless=options.lossless)
+        save(self.files.path, pixels, dpi=options.resolution, metadata=metadata, lossless=options.lossless)
         write_text(self.files.sidecar, json.dumps(recipe | dict(report), indent=2) + "\n")
         self.saved = size
         return metadata
@@ -216,6 +216,6 @@ class PictureWriter:
                 raise OutputError(f"--save-iterates {path} is also an input or the result")
             make_folder(path)  # its name may hold the scale
             lossless = self.files.options.lossless and format_of(path).lossless
-            save(path, pixels, dpi=self.files.options.dpi, metadata=metadata, lossless=lossless)
+            save(path, pixels, dpi=self.files.options.resolution, metadata=metadata, lossless=lossless)
         except OutputError as error:
             self.note(f"{error}; the run continues without saving this iteration")

@@ -101,11 +101,11 @@ class Painter:
         names = [str(device) for network in loaded for device in network.devices] * self.group.size
         if self.options.dry_run:
             if not self.group.rank:
-                print_plan(job.run, files.path, loaded, names, self.group.size)
+                print_plan(job, files.path, loaded, names, self.group.size)
             return 0
         checkpoint = self.shared(files.load_checkpoint, lambda found: None)
         state = None if checkpoint is None else checkpoint.state
-        about = (files.task, self.settings, self.options, loaded[0], names, job.run.stages, job.readings)
+        about = (files.task, self.settings, self.options, loaded[0], names, job.run.stages, job.readings, job.plan)
         recipe = self.shared(lambda: make_recipe(self.command.argv, *about))
         checkpointer = None
         if files.checkpoint is not None:

@@ -21,6 +21,7 @@ from ..networks.forward import Network
 from ..pictures import Reading
 from ..settings import INITS, Resolved
 from ..settings.command import CommandOptions
+from .printing import PrintPlan
 
 LIBRARIES: Final = ("torch", "numpy", "pillow", "tifffile", "imagecodecs")
 """Libraries whose versions can change a picture."""
@@ -28,14 +29,14 @@ LIBRARIES: Final = ("torch", "numpy", "pillow", "tifffile", "imagecodecs")
 
 def make_recipe(
     argv: Sequence[str], task: Task, settings: Resolved, options: CommandOptions, network: Network, devices: Sequence[str],
-    stages: Sequence[Stage], readings: Sequence[tuple[str, Reading]],
+    stages: Sequence[Stage], readings: Sequence[tuple[str, Reading]], plan: PrintPlan | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the recipe of a picture, as JSON can hold it."""
     recipe = {
         "program": f"style_transfer {__version__}",
         "command": shlex.join(["style_transfer", *argv]),
         "settings": settings.as_dict(),
-        "dpi": options.dpi,
+        "dpi": options.resolution,
         "content": _described(task.content),
         "styles": [_described(path) for path in task.styles],
         "network": {"name": network.spec.name, "weights": network.source, "note": network.note},
@@ -49,6 +50,8 @@ def make_recipe(
     for name, masks in (("content_masks", options.content_mask), ("style_masks", options.style_mask)):
         if masks:
             recipe[name] = [_described(path) for path in masks]
+    if plan is not None:
+        recipe["print"] = plan.recorded() | {"style_size": options.style_print_size}
     if settings.init not in INITS:
         recipe["init"] = _described(settings.init)
     if options.proof:
@@ -63,7 +66,7 @@ def _described(path: str) -> dict[str, str]:
 def identity_of(recipe: Mapping[str, Any]) -> str:
     """Return a text that is equal for two runs that make the same picture, wherever they do it."""
     settings = {name: value for name, value in recipe["settings"].items() if name not in NOT_COMPARED}
-    inputs = ("content", "styles", "content_masks", "style_masks", "init")
+    inputs = ("content", "styles", "content_masks", "style_masks", "init", "print")
     return json.dumps([settings, *(recipe.get(name) for name in inputs)], sort_keys=True)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..compute.resampling import size_of
 from ..errors import ImageError, SettingsError
-from ..geometry import Stage
+from ..geometry import Size, Stage
 from ..losses.guidance import Region
 from ..networks import NetworkSpec
 from ..networks.forward import Network
@@ -53,9 +53,12 @@ class Job:
     @classmethod
     def create(
         cls, content: Tensor, styles: Sequence[Tensor], settings: Resolved, *, init: Tensor | None = None,
-        regions: Sequence[Region] = (),
+        regions: Sequence[Region] = (), shape: Size | None = None,
     ) -> Job:  # fmt: skip
-        """Return a checked job. Raises `SettingsError` or `ImageError`."""
+        """Return a checked job. The result has the shape of `shape`, by default that of the content, which is stretched to it.
+
+        Raises `SettingsError` or `ImageError`.
+        """
         check_picture("the content picture", content)
         for number, style in enumerate(styles, 1):
             check_picture(f"style picture {number}", style)
@@ -67,7 +70,7 @@ class Job:
         with torch.inference_mode(False):  # tensors of inference mode cannot be differentiated
             content, styles = _ordinary(content), [_ordinary(style) for style in styles]
             init = None if init is None else _ordinary(init)
-        stages = plan_stages(size_of(content), [size_of(style) for style in styles], settings)
+        stages = plan_stages(shape or size_of(content), [size_of(style) for style in styles], settings)
         return cls(content, tuple(styles), settings, stages, init, tuple(regions))
 
     def check_network(self, spec: NetworkSpec) -> None:

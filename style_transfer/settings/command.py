@@ -6,13 +6,17 @@ import dataclasses
 from typing import Any, Final
 
 from ..errors import SettingsError
-from .option import check_not_empty, option, validate_fields
+from .option import check_not_empty, flag_name, option, validate_fields
+from .paper import BLEEDS, PRINT_FITS, PrintSize, parse_length, parse_print_size
 
 FILE: Final[dict[str, Any]] = {"metavar": "FILE", "check": check_not_empty}
 FILES: Final[dict[str, Any]] = FILE | {"many": True}
 
 SCREEN_DPI: Final = 72.0
 """The default of --dpi; a higher resolution is for print."""
+PRINT_DPI: Final = 300.0
+"""The default of --dpi with --print-size."""
+LENGTH: Final[dict[str, Any]] = {"topic": "print", "metavar": "LENGTH", "check": parse_length}
 
 
 def _check_shard(name: str, value: str) -> None:
@@ -59,8 +63,18 @@ class CommandOptions:
         "content are white; or where a single mask has a colour", topic="masks", **FILES)  # fmt: skip
     style_mask: tuple[str, ...] | None = option(None, "use only these parts of the styles, one mask for each content mask, or "
         "masks in the same colours", topic="masks", default_help="all of each style", **FILES)  # fmt: skip
-    dpi: float = option(SCREEN_DPI, "write this resolution into the result, in dots per inch", topic="size", kind=float,
-        minimum=0.1, maximum=65535.0)  # fmt: skip
+    print_size: str | None = option(None, "paint a print of this width and height, such as 60x40cm or 24x16in, or of a paper "
+        "format, such as A3, letter or A2-landscape; its long side is the last scale", topic="print", metavar="SIZE",
+        check=parse_print_size)  # fmt: skip
+    dpi: float | None = option(None, "write this resolution into the result, in dots per inch; with --print-size it decides how "
+        "many pixels are painted", topic="print", kind=float, minimum=0.1, maximum=65535.0,
+        default_help=f"{SCREEN_DPI:g}, or {PRINT_DPI:g} with --print-size")  # fmt: skip
+    print_fit: str = option("crop", "fit a photograph of another shape than the print's in this way", topic="print",
+        words=PRINT_FITS)  # fmt: skip
+    bleed: str | None = option(None, "paint so much beyond each side of the print, such as 3mm, for the knife", **LENGTH)
+    bleed_from: str = option("mirror", "paint this in the bleed", topic="print", words=BLEEDS)
+    style_print_size: str | None = option(None, "compare with styles whose long side is so long in the print, such as 40cm, so "
+        "that strokes have the same size at any resolution", **LENGTH)  # fmt: skip
     lossless: bool = option(False, "write .webp without loss and with colour at full resolution; .tif and .png always are",
         topic="files", flag=True)  # fmt: skip
     dry_run: bool = option(False, "print scales, tiles, memory, disk space and time, and exit", topic="size", flag=True)
@@ -71,3 +85,26 @@ class CommandOptions:
 
     def __post_init__(self) -> None:
         validate_fields(self)
+        if self.paper is None:
+            for name in ("bleed", "style_print_size"):
+                if getattr(self, name) is not None:
+                    raise SettingsError(f"{flag_name(name)} {getattr(self, name)} goes with --print-size")
+        elif self.bleed_length >= min(self.paper.width, self.paper.height):
+            raise SettingsError(
+                f"--bleed {self.bleed} must be smaller than the sides of --print-size {self.print_size}; 3mm is usual"
+            )
+
+    @property
+    def resolution(self) -> float:
+        """The resolution of the result in pixels per inch."""
+        return self.dpi if self.dpi is not None else SCREEN_DPI if self.print_size is None else PRINT_DPI
+
+    @property
+    def paper(self) -> PrintSize | None:
+        """The size of the print, if the command asks for one."""
+        return None if self.print_size is None else parse_print_size("--print-size", self.print_size)
+
+    @property
+    def bleed_length(self) -> float:
+        """The bleed in millimetres."""
+        return 0.0 if self.bleed is None else parse_length("--bleed", self.bleed)
