@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..files import (
 )
 from ..geometry import Size, Stage
 from ..pictures import Pixels, check_output, format_of, save
+from ..pictures.press import Press, read_press
 from ..settings import INITS, Resolved
 from ..settings.command import CommandOptions
 from .recipe import embedded
@@ -62,7 +64,16 @@ class OutputFiles:
         found += [("mask of a style", path) for path in options.style_mask or ()]
         if settings.init not in INITS:
             found.append(("initial picture", settings.init))
-        return found + [(role, path) for role, path in (("weights", settings.weights), ("profile", options.proof)) if path]
+        more = ("weights", settings.weights), ("profile", options.proof), ("profile", options.output_profile)
+        return found + [(role, path) for role, path in more if path]
+
+    @functools.cached_property
+    def press(self) -> Press | None:
+        """What the result is converted to, if --output-profile asks for that. Raises `SettingsError`."""
+        options = self.options
+        if options.output_profile is None:
+            return None
+        return read_press(options.output_profile, options.intent, black_point=options.black_point, ink_limit=options.ink_limit)
 
     @property
     def inputs(self) -> list[str]:
@@ -105,7 +116,7 @@ class OutputFiles:
                 raise SettingsError(f"{flag} {target} is also an input or another output; choose another name")
             others.append(target)
         if is_folder(self.path.parent) or not self.makes_folders:
-            check_output(self.path, lossless=self.options.lossless)
+            check_output(self.path, lossless=self.options.lossless, press=self.press)
 
     def lock(self, held: contextlib.ExitStack) -> None:
         """Lock the outputs against other runs while `held` lasts, and remove what crashed runs left there."""
@@ -134,14 +145,14 @@ class OutputFiles:
         """Raise `OutputError` if a format cannot hold the picture at its last size, or the disk has no room for the files."""
         height, width = size = stages[-1].size
         if is_folder(self.path.parent) or not self.makes_folders:
-            check_output(self.path, size, alpha=alpha, lossless=self.options.lossless)
+            check_output(self.path, size, alpha=alpha, lossless=self.options.lossless, press=self.press)
         if self.options.dry_run:
             return
         if self.pattern is not None:
             frame = self.frame(1, 1, stages[0].scale, 1)
             make_folder(frame)
             check_output(frame, size, alpha=alpha)
-        needs = {self.path: round(1.2 * height * width * (4 if alpha else 3) * 2) + 2**20}
+        needs = {self.path: round(1.2 * height * width * (4 if alpha or self.options.output_profile else 3) * 2) + 2**20}
         if self.checkpoint is not None:
             needs[self.checkpoint] = round(3.1 * checkpoint_bytes(size, self.settings))
         check_space(needs)
@@ -199,7 +210,9 @@ class PictureWriter:
         recipe |= {"width": size[1], "height": size[0], "step": step, "steps": steps}
         metadata = {"Software": str(self.recipe["program"]), "Recipe": embedded(recipe)}
         options = self.files.options
-        save(self.files.path, pixels, dpi=options.resolution, metadata=metadata, lossless=options.lossless)
+        save(
+            self.files.path, pixels, dpi=options.resolution, metadata=metadata, lossless=options.lossless, press=self.files.press
+        )
         write_text(self.files.sidecar, json.dumps(recipe | dict(report), indent=2) + "\n")
         self.saved = size
         return metadata

@@ -107,10 +107,10 @@ class PrintPlan:
         return abs(size[0] * width - size[1] * height) <= SAME_SHAPE * size[0] * width
 
     def recorded(self) -> dict[str, Any]:
-        """Return the print as OUTPUT.json holds it; lengths are in millimetres."""
-        sheet = self.sheet
-        size = {"width": sheet.width, "height": sheet.height, "bleed": sheet.bleed, "dpi": sheet.dpi}
-        return size | {"fit": self.fit, "bleed_from": self.bleed_from}
+        """Return the print as OUTPUT.json holds it."""
+        sheet, (vertical, horizontal) = self.sheet, (self.framing.vertical, self.framing.horizontal)
+        lengths = {"width_mm": sheet.width, "height_mm": sheet.height, "bleed_mm": sheet.bleed}
+        return lengths | {"dpi": sheet.dpi, "added_at_top_and_bottom": vertical, "added_at_left_and_right": horizontal}
 
     def describe(self) -> str:
         """Return the size of the print in centimetres and pixels."""

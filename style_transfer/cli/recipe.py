@@ -19,7 +19,7 @@ from ..files import Task, file_digest
 from ..geometry import Stage
 from ..networks.forward import Network
 from ..pictures import Reading
-from ..settings import INITS, Resolved
+from ..settings import INITS, Resolved, options_of
 from ..settings.command import CommandOptions
 from .printing import PrintPlan
 
@@ -51,12 +51,21 @@ def make_recipe(
         if masks:
             recipe[name] = [_described(path) for path in masks]
     if plan is not None:
-        recipe["print"] = plan.recorded() | {"style_size": options.style_print_size}
+        recipe["sheet"] = plan.recorded()
+    if chosen := print_options(options):
+        recipe["print"] = chosen
     if settings.init not in INITS:
         recipe["init"] = _described(settings.init)
-    if options.proof:
-        recipe["proof"] = _described(options.proof)
+    for name, path in (("proof", options.proof), ("output_profile", options.output_profile)):
+        if path:
+            recipe[name] = _described(path)
     return recipe
+
+
+def print_options(options: CommandOptions) -> dict[str, Any]:
+    """Return the options for prints that were chosen, by name, without those that name files."""
+    about = {name: each for name, each in options_of(CommandOptions).items() if each.topic == "print" and each.metavar != "FILE"}
+    return {name: value for name, each in about.items() if (value := getattr(options, name)) != each.default}
 
 
 def _described(path: str) -> dict[str, str]:
@@ -66,7 +75,7 @@ def _described(path: str) -> dict[str, str]:
 def identity_of(recipe: Mapping[str, Any]) -> str:
     """Return a text that is equal for two runs that make the same picture, wherever they do it."""
     settings = {name: value for name, value in recipe["settings"].items() if name not in NOT_COMPARED}
-    inputs = ("content", "styles", "content_masks", "style_masks", "init", "print")
+    inputs = ("content", "styles", "content_masks", "style_masks", "init", "sheet")
     return json.dumps([settings, *(recipe.get(name) for name in inputs)], sort_keys=True)
 
 

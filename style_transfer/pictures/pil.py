@@ -86,15 +86,17 @@ def _apply_numbers(raw: Samples, info: Mapping[str | tuple[int, int], Any]) -> N
         signals.apply(raw, signal)
 
 
-def to_pil(pixels: Array) -> Image.Image:
+def to_pil(pixels: Array, convert: Callable[[Array], Array] = lambda block: block) -> Image.Image:
     """Return (height, width, 3 or 4) pixels in [0, 1] as an 8-bit RGB or RGBA PIL picture, rounded and clipped.
+
+    `convert` changes the colours of blocks of rows.
 
     Raises `OutputError` for a wrong shape or NaN.
     """
     check_pixels(pixels)
     result = np.empty(pixels.shape, np.uint8)
     for rows in row_blocks(pixels.shape):
-        result[rows] = quantize(pixels[rows], np.uint8)
+        result[rows] = quantize(convert(pixels[rows]), np.uint8)
     return Image.fromarray(result)
 
 

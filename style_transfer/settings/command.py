@@ -14,6 +14,13 @@ FILES: Final[dict[str, Any]] = FILE | {"many": True}
 
 SCREEN_DPI: Final = 72.0
 """The default of --dpi; a higher resolution is for print."""
+RENDERINGS: Final = {
+    "perceptual": "compress colours so that differences remain",
+    "relative": "keep colours that can be printed, relative to the paper's white",
+    "saturation": "keep colours vivid",
+    "absolute": "keep colours that can be printed, paper's white included",
+}
+"""The rendering intents of ICC profiles, each with a phrase that explains it."""
 PRINT_DPI: Final = 300.0
 """The default of --dpi with --print-size."""
 LENGTH: Final[dict[str, Any]] = {"topic": "print", "metavar": "LENGTH", "check": parse_length}
@@ -75,6 +82,14 @@ class CommandOptions:
     bleed_from: str = option("mirror", "paint this in the bleed", topic="print", words=BLEEDS)
     style_print_size: str | None = option(None, "compare with styles whose long side is so long in the print, such as 40cm, so "
         "that strokes have the same size at any resolution", **LENGTH)  # fmt: skip
+    output_profile: str | None = option(None, "convert the result to the colours of this ICC profile, of a press (CMYK, in .tif) "
+        "or a printer (RGB)", topic="print", metavar="FILE", check=check_not_empty)  # fmt: skip
+    intent: str = option("relative", "convert to --output-profile with this rendering intent", topic="print", words=RENDERINGS)
+    black_point: bool = option(True, "map black to the darkest colour of --output-profile (black point compensation)",
+        topic="print", flag=True)  # fmt: skip
+    ink_limit: float | None = option(None, "reduce cyan, magenta and yellow where all four inks of --output-profile sum to more, "
+        "such as 300", topic="print", default_help="as the profile has it", kind=float, minimum=100.0, maximum=400.0,
+        metavar="PERCENT")  # fmt: skip
     lossless: bool = option(False, "write .webp without loss and with colour at full resolution; .tif and .png always are",
         topic="files", flag=True)  # fmt: skip
     dry_run: bool = option(False, "print scales, tiles, memory, disk space and time, and exit", topic="size", flag=True)
@@ -93,6 +108,9 @@ class CommandOptions:
             raise SettingsError(
                 f"--bleed {self.bleed} must be smaller than the sides of --print-size {self.print_size}; 3mm is usual"
             )
+
+        if self.ink_limit is not None and self.output_profile is None:
+            raise SettingsError(f"--ink-limit {self.ink_limit:g} goes with --output-profile")
 
     @property
     def resolution(self) -> float:

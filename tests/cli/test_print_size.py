@@ -26,8 +26,10 @@ def test_the_result_has_the_size_of_the_print(place: Path, capsys: pytest.Captur
         assert image.info["dpi"] == pytest.approx((25.4, 25.4))
     recipe = json.loads(Path("o.tif.json").read_text())
     assert recipe["dpi"] == 25.4 and recipe["scales"][-1]["width"] == 72
-    about = {"width": 66.0, "height": 33.0, "bleed": 3.0, "dpi": 25.4, "fit": "crop", "bleed_from": "mirror", "style_size": None}
-    assert recipe["print"] == about
+    assert recipe["print"] == {"print_size": "66x33mm", "dpi": 25.4, "bleed": "3mm"}
+    sheet = {"width_mm": 66.0, "height_mm": 33.0, "bleed_mm": 3.0, "dpi": 25.4}
+    assert recipe["sheet"] == sheet | {"added_at_top_and_bottom": pytest.approx(-0.1307, abs=1e-4),
+        "added_at_left_and_right": pytest.approx(1 / 22)}  # fmt: skip
 
 
 def test_the_photograph_is_where_it_belongs(place: Path) -> None:

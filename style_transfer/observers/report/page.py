@@ -274,8 +274,11 @@ def command(recipe: Mapping[str, Any]) -> str:
     for name in ("content_masks", "style_masks"):
         if name in recipe:
             words += [flag_name(name[:-1]), *(each["name"] for each in recipe[name])]
-    if "proof" in recipe:
-        words += ["--proof", recipe["proof"]["name"]]
+    for name, value in recipe.get("print", {}).items():
+        words += option_words(name, value)
+    for name in ("proof", "output_profile"):
+        if name in recipe:
+            words += [flag_name(name), recipe[name]["name"]]
     return shlex.join(words)
 
 

@@ -16,8 +16,8 @@ from ...errors import ImageError, StyleTransferError
 from ...files import reason, shown, similar_name
 from ...registry import INPUT_FORMATS
 from ..develop import develop
-from ..icc import read_proof
 from ..picture import CHANNELS, Picture, Samples
+from ..press import read_profile
 
 DEFAULT_MAX_PIXELS: Final = 500_000_000
 RAW_CAMERA: Final = frozenset(
@@ -100,7 +100,7 @@ def load(
 
     Raises `ImageError` for a file that cannot be used, `SettingsError` for a bad `proof`.
     """
-    profile = None if proof is None else read_proof(proof)
+    profile = None if proof is None else read_profile("--proof", proof)[0]
     name = shown(path)
     with _opened(Path(path), name) as (stream, kind):
         try:

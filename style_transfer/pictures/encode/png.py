@@ -11,7 +11,6 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ...registry import OUTPUT_FORMATS
-from ..icc import written_profile
 from ..picture import Array, check_pixels, quantize
 from .saving import Encoding, OutputFormat
 
@@ -32,20 +31,21 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     height, width, channels = pixels.shape
     stream.write(SIGNATURE)
     stream.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)))
-    stream.write(_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(written_profile(), 9)))
+    name = b"sRGB" if encoding.press is None else b"ICC profile"
+    stream.write(_chunk(b"iCCP", name + b"\0\0" + zlib.compress(encoding.profile, 9)))
     per_meter = round(encoding.dpi / 0.0254)
     stream.write(_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))
     for key, value in encoding.metadata.items():
         stream.write(_chunk(b"iTXt", key.encode("ascii") + b"\0\0\0\0\0" + value.encode("utf-8")))
     packer = zlib.compressobj(6)
-    packed = itertools.chain(map(packer.compress, _filtered_rows(pixels)), map(packer.flush, [zlib.Z_FINISH]))
+    packed = itertools.chain(map(packer.compress, _filtered_rows(pixels, encoding)), map(packer.flush, [zlib.Z_FINISH]))
     for data in packed:
         for at in range(0, len(data), 1 << 20):
             stream.write(_chunk(b"IDAT", data[at : at + (1 << 20)]))
     stream.write(_chunk(b"IEND", b""))
 
 
-def check(stream: BinaryIO, pixels: Array) -> None:
+def check(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Compare the header of a written file, and the checksum of its last data."""
     height, width, channels = pixels.shape
     head = stream.read(26)
@@ -66,7 +66,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _filtered_rows(pixels: Array) -> Iterator[bytes]:
+def _filtered_rows(pixels: Array, encoding: Encoding) -> Iterator[bytes]:
     """Yield blocks of filtered scanlines; each row has the filter (none, sub, up) with the smallest sum of absolute differences.
 
     The heuristic is that of the PNG specification (W3C PNG 12.7).
@@ -74,7 +74,7 @@ def _filtered_rows(pixels: Array) -> Iterator[bytes]:
     row_bytes, step = pixels.shape[1] * pixels.shape[2] * 2, pixels.shape[2] * 2
     above = np.zeros((1, row_bytes), np.uint8)
     for top in range(0, pixels.shape[0], STRIP_ROWS):
-        strip = quantize(pixels[top : top + STRIP_ROWS], np.uint16).astype(">u2", order="C")
+        strip = quantize(encoding.samples(pixels[top : top + STRIP_ROWS]), np.uint16).astype(">u2", order="C")
         rows = strip.view(np.uint8).reshape(-1, row_bytes)
         sub = rows.copy()
         sub[:, step:] -= rows[:, :-step]

@@ -7,7 +7,6 @@ from fractions import Fraction
 from typing import Any, BinaryIO, Final
 
 from ...registry import OUTPUT_FORMATS
-from ..icc import written_profile
 from ..picture import Array
 from ..pil import exif_block, to_pil
 from .jpeg import check_with_pillow, encode_with_pillow
@@ -27,7 +26,7 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     options: dict[str, Any] = {"lossless": encoding.lossless, "exact": encoding.lossless or pixels.shape[2] == 4}
     options |= {"quality": 75 if encoding.lossless else 95, "method": 4}  # without loss the quality is the effort
     options |= {"exif": exif_block(encoding.dpi, encoding.metadata), "xmp": xmp_packet(encoding.dpi)}
-    stream.write(encode_with_pillow(to_pil(pixels), "WEBP", icc_profile=written_profile(), **options))
+    stream.write(encode_with_pillow(to_pil(pixels, encoding.samples), "WEBP", icc_profile=encoding.profile, **options))
 
 
 def xmp_packet(dpi: float) -> bytes:

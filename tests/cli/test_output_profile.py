@@ -1,0 +1,57 @@
+"""--output-profile and its options: what a run writes, records and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from support.command_line import command, fails
+from support.picture_files import put
+from support.profiles import ADOBE_TO_D50, cmyk_profile, rgb_profile
+
+from style_transfer import cli, pictures
+from style_transfer.observers.report import page
+from style_transfer.pictures.press import Press
+
+
+def test_a_run_writes_cmyk(place: Path) -> None:
+    put(place / "press.icc", cmyk_profile(0.1))
+    assert cli.main(command("-o", "rgb.tif")) == 0
+    more = "--output-profile", "press.icc", "--intent", "perceptual", "--no-black-point", "--ink-limit", "240"
+    assert cli.main(command("-o", "o.tif", *more, "--save-iterates", "f{number}.png", "--dpi", "300")) == 0
+    with tifffile.TiffFile("o.tif") as file:
+        ink, profile = file.asarray(), file.pages.first.iccprofile
+    assert profile == cmyk_profile(0.1) and ink.shape == (37, 46, 4)
+    press = Press(profile, "cmyk", "test", intent=0, black_point=False, ink_limit=2.4)
+    expected = press.convert(pictures.load("rgb.tif").pixels)
+    np.testing.assert_allclose(ink / 65535, expected, atol=1e-3)  # the table amplifies the rounding of rgb.tif
+    assert ink.astype(int).sum(-1).max() <= 2.4 * 65535 + 4
+    recipe = json.loads(Path("o.tif.json").read_text())
+    assert recipe["output_profile"]["name"] == "press.icc"
+    assert recipe["print"] == {"intent": "perceptual", "black_point": False, "ink_limit": 240.0, "dpi": 300.0}
+    words = page.command(recipe)
+    assert "--intent perceptual --no-black-point" in words and "--output-profile press.icc" in words
+    assert pictures.load("f0001.png").size == (26, 33)  # numbered pictures stay RGB
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["-o", "o.png", "--output-profile", "press.icc"], ["o.png: PNG is not for CMYK; use .tif"]),
+        (["-o", "o.tif", "--output-profile", "pres.icc"], ["no such file", "did you mean 'press.icc'"]),
+        (["-o", "o.tif", "--output-profile", "c.png"], ["is not an ICC profile"]),
+        (["-o", "o.tif", "--output-profile", "press.icc", "--ink-limit", "90"], ["--ink-limit must be at least 100"]),
+        (["-o", "o.tif", "--ink-limit", "300"], ["--ink-limit 300 goes with --output-profile"]),
+        (["-o", "o.tif", "--output-profile", "adobe.icc", "--ink-limit", "300"], ["--ink-limit goes with a CMYK"]),
+        (["-o", "o.tif", "--output-profile", "press.icc", "--intent", "percptual"], ["did you mean 'perceptual'"]),
+    ],
+)
+def test_faults_are_reported_before_the_run(
+    more: list[str], words: list[str], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(place / "press.icc", cmyk_profile(0.1))
+    put(place / "adobe.icc", rgb_profile(ADOBE_TO_D50, 2.2))
+    fails([*command(*more), "--weights", "none.safetensors"], 2, capsys, *words)
