@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from .. import engine
 from ..errors import SettingsError, near_miss
@@ -16,7 +19,7 @@ from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
 from ..pictures import Picture, Pixels, Reading, format_of, load
 from ..pictures.color import Coloring
-from ..pictures.tensors import from_pixels, to_tensor
+from ..pictures.tensors import from_pixels, to_pixels, to_tensor
 from ..settings import INITS, Resolved
 from ..settings.command import SCREEN_DPI, CommandOptions
 from .outputs import OutputFiles
@@ -33,7 +36,8 @@ class Job:
     """One picture, read and checked.
 
     `run` is what the engine works on, `weights` those of the network, unless an earlier picture of the command loaded it.
-    `finish` gives painted pixels their final colours; on ranks other than 0 it does nothing, since these write no pictures.
+    `finish` gives painted pixels their final colours, and `display` makes those sRGB, to be shown; on ranks other than 0 both do
+    nothing, since these write no pictures.
     """
 
     run: engine.Job
@@ -43,10 +47,15 @@ class Job:
     """The input pictures and masks in the order of reading, and how each was understood."""
     plan: PrintPlan | None = None
     """The print, if the command asks for one."""
+    display: Callable[[Pixels], Pixels] = unchanged
 
     def for_other_ranks(self) -> Job:
         """Return the part of the job that other processes need."""
-        return dataclasses.replace(self, finish=unchanged)
+        return dataclasses.replace(self, finish=unchanged, display=unchanged)
+
+    def shown(self, picture: Tensor) -> Tensor:
+        """Return a picture of the run, (1, 3, H, W), as it is shown."""
+        return picture if self.display is unchanged else from_pixels(self.display(to_pixels(picture)))
 
 
 class JobReader:
@@ -69,9 +78,9 @@ class JobReader:
         if init not in INITS and not exists(init):
             similar = similar_name(init) if Path(init).suffix else near_miss(init, INITS)
             raise SettingsError(f"--init {init!r} is neither one of {', '.join(INITS)} nor a picture file{similar}")
-        content = self._load(task.content, alpha=settings.alpha == "keep", proof=self.options.proof)
-        styles = [self._load(path, proof=self.options.proof) for path in task.styles]
-        start = None if init in INITS else self._load(init, proof=self.options.proof)
+        content = self._load_picture(task.content, files, alpha=settings.alpha == "keep")
+        styles = [self._load_picture(path, files) for path in task.styles]
+        start = None if init in INITS else self._load_picture(init, files)
         regions = self._regions(content, styles)
         plan = PrintPlan.of(self.options, content.size)
         if plan is not None:
@@ -91,16 +100,21 @@ class JobReader:
         )
         run.check_network(network_spec(settings))
         files.check_space(run.stages, alpha=content.alpha is not None)
+        display = unchanged if files.space is None else files.space.to_srgb
         fetched = load_weights(settings, progress=not self.options.quiet, warn=self.note) if weights else None
-        return Job(run, fetched, coloring.finish, tuple(self._readings.items()), plan)
+        return Job(run, fetched, coloring.finish, tuple(self._readings.items()), plan, display)
 
-    def _load(self, path: str, *, alpha: bool = False, proof: str | None = None) -> Picture:
-        """Load a picture, and report the remarks of its reader."""
-        picture = load(path, max_pixels=self.options.max_pixels, alpha=alpha, proof=proof)
+    def _load_picture(self, path: str, files: OutputFiles, *, alpha: bool = False) -> Picture:
+        """Load a content, style or initial picture, in the working space and soft-proofed if the command asks for that."""
+        return self._load(path, alpha=alpha, proof=self.options.proof, space=files.space)
+
+    def _load(self, path: str, *, alpha: bool = False, **about: Any) -> Picture:
+        """Load a picture, and report the remarks of its reader; `about` are further arguments of `load`."""
+        picture = load(path, max_pixels=self.options.max_pixels, alpha=alpha, **about)
         if picture.reading is not None:
             self._readings[path] = picture.reading
-        about = [f"read as {picture.reading}"] if self.options.verbose else []
-        for note in (*about, *picture.notes):
+        read = [f"read as {picture.reading}"] if self.options.verbose else []
+        for note in (*read, *picture.notes):
             self._report(f"{path}: {note}")
         return picture
 

@@ -30,8 +30,9 @@ from ..files import (
 from ..geometry import Size, Stage
 from ..pictures import Pixels, check_output, format_of, save
 from ..pictures.press import Press, read_press
+from ..pictures.working import WorkingSpace, read_space
 from ..settings import INITS, Resolved
-from ..settings.command import CommandOptions
+from ..settings.command import RGB_SPACES, CommandOptions
 from .recipe import embedded
 from .tasks import iterate_pattern, make_folder, names_folder
 
@@ -64,8 +65,15 @@ class OutputFiles:
         found += [("mask of a style", path) for path in options.style_mask or ()]
         if settings.init not in INITS:
             found.append(("initial picture", settings.init))
-        more = ("weights", settings.weights), ("profile", options.proof), ("profile", options.output_profile)
+        space = None if options.output_space in RGB_SPACES else options.output_space
+        profiles = (("profile", path) for path in (options.proof, options.output_profile, space))
+        more = ("weights", settings.weights), *profiles
         return found + [(role, path) for role, path in more if path]
+
+    @functools.cached_property
+    def space(self) -> WorkingSpace | None:
+        """The working space, None for sRGB. Raises `SettingsError`."""
+        return read_space("--output-space", self.options.output_space)
 
     @functools.cached_property
     def press(self) -> Press | None:
@@ -115,6 +123,7 @@ class OutputFiles:
             if any(same_file(target, other) for other in others):
                 raise SettingsError(f"{flag} {target} is also an input or another output; choose another name")
             others.append(target)
+        _ = self.space  # raises SettingsError
         if is_folder(self.path.parent) or not self.makes_folders:
             check_output(self.path, lossless=self.options.lossless, press=self.press)
 
@@ -209,10 +218,9 @@ class PictureWriter:
         recipe = {**self.recipe, **({"skipped": self.skipped} if self.skipped else {})}
         recipe |= {"width": size[1], "height": size[0], "step": step, "steps": steps}
         metadata = {"Software": str(self.recipe["program"]), "Recipe": embedded(recipe)}
-        options = self.files.options
-        save(
-            self.files.path, pixels, dpi=options.resolution, metadata=metadata, lossless=options.lossless, press=self.files.press
-        )
+        options, files = self.files.options, self.files
+        about: dict[str, Any] = {"lossless": options.lossless, "press": files.press, "space": files.space}
+        save(files.path, pixels, dpi=options.resolution, metadata=metadata, **about)
         write_text(self.files.sidecar, json.dumps(recipe | dict(report), indent=2) + "\n")
         self.saved = size
         return metadata
@@ -229,6 +237,7 @@ class PictureWriter:
                 raise OutputError(f"--save-iterates {path} is also an input or the result")
             make_folder(path)  # its name may hold the scale
             lossless = self.files.options.lossless and format_of(path).lossless
-            save(path, pixels, dpi=self.files.options.resolution, metadata=metadata, lossless=lossless)
+            dpi, space = self.files.options.resolution, self.files.space
+            save(path, pixels, dpi=dpi, metadata=metadata, lossless=lossless, space=space)
         except OutputError as error:
             self.note(f"{error}; the run continues without saving this iteration")

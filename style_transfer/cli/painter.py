@@ -131,7 +131,7 @@ class Painter:
         writer = PictureWriter(files, recipe, self.warn, state, job.run.stages)
         for observer in self.observers:
             observer.begin(info)
-        picture_run = PictureRun(job.run, info, writer, checkpointer, self.observers, self.interrupt)
+        picture_run = PictureRun(job, info, writer, checkpointer, self.observers, self.interrupt)
         complete = info.resumed == (len(job.run.stages) - 1, job.run.stages[-1].steps)
         try:
             if self.shared(lambda: complete):
@@ -177,13 +177,14 @@ class Painter:
     def _info(self, files: OutputFiles, job: Job, recipe: Mapping[str, Any], state: State | None, control: Control) -> RunInfo:
         stages, run = job.run.stages, job.run
         done = 0 if state is None else sum(stage.steps for stage in stages[: state.index]) + state.step
-        start = run.init if run.init is not None else run.content if self.settings.init == "content" else None
+        content = job.shown(run.content)
+        start = job.shown(run.init) if run.init is not None else content if self.settings.init == "content" else None
         return RunInfo(
             task=files.task,
-            content=run.content,
+            content=content,
             start=start,
             stages=stages,
-            finish=job.finish,
+            finish=lambda pixels: job.display(job.finish(pixels)),
             recipe=recipe,
             identity=identity_of(recipe),
             inputs=files.roles,

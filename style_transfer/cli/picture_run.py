@@ -12,7 +12,7 @@ import torch
 
 from ..compute import memory
 from ..compute.distributed import Request
-from ..engine import Iterate, Job, State, picture_of
+from ..engine import Iterate, State, picture_of
 from ..engine.checkpointer import Checkpointer
 from ..errors import NumericError, OutputError, StyleTransferError
 from ..files import exists
@@ -21,6 +21,7 @@ from ..observers.console import TimeLeft
 from ..pictures import Pixels
 from ..pictures.tensors import to_pixels
 from .interrupt import Interrupt
+from .job import Job
 from .outputs import PictureWriter
 
 
@@ -231,7 +232,7 @@ class PictureRun:
             state = dataclasses.replace(state, seconds=state.seconds - self.paused)
             if skipped:
                 state = dataclasses.replace(state, ended=(*state.ended, (iterate.index, iterate.step)))
-            room = 0 if self.job.settings.memory is not None else copy_room(iterate)
+            room = 0 if self.job.run.settings.memory is not None else copy_room(iterate)
             self.checkpointer.write(state, self.group, room)
             for observer in self.observers:
                 observer.checkpointed()
@@ -256,15 +257,16 @@ class PictureRun:
             return
         self.gathered = pixels if self.group.size > 1 else None
         report = sidecar(progress, self.checkpointer, finished=finished)
-        pixels = self.info.finish(pixels)
+        pixels = self.job.finish(pixels)
         metadata = self.writer.save(pixels, iterate.size, iterate.step, iterate.steps, report)
         self.writer.save_frame(iterate, pixels, metadata)
         if finished or ends_scale:
+            pixels = self.job.display(pixels)
             for observer in self.observers:
                 observer.saved(progress, pixels)
 
     def _write_state(self, state: State, *, finished: bool) -> None:
         """Write the picture of a state. Raises `OutputError`."""
-        picture = picture_of(state, self.job.content, self.job.regions)
-        steps = self.job.stages[state.index].steps
-        self.writer.save(self.info.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished})
+        picture = picture_of(state, self.job.run.content, self.job.run.regions)
+        steps = self.job.run.stages[state.index].steps
+        self.writer.save(self.job.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished})

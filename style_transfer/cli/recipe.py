@@ -20,7 +20,7 @@ from ..geometry import Stage
 from ..networks.forward import Network
 from ..pictures import Reading
 from ..settings import INITS, Resolved, options_of
-from ..settings.command import CommandOptions
+from ..settings.command import RGB_SPACES, CommandOptions
 from .printing import PrintPlan
 
 LIBRARIES: Final = ("torch", "numpy", "pillow", "tifffile", "imagecodecs")
@@ -56,6 +56,9 @@ def make_recipe(
         recipe["print"] = chosen
     if settings.init not in INITS:
         recipe["init"] = _described(settings.init)
+    if options.output_space != "srgb":
+        named = options.output_space in RGB_SPACES
+        recipe["output_space"] = options.output_space if named else _described(options.output_space)
     for name, path in (("proof", options.proof), ("output_profile", options.output_profile)):
         if path:
             recipe[name] = _described(path)
@@ -75,7 +78,7 @@ def _described(path: str) -> dict[str, str]:
 def identity_of(recipe: Mapping[str, Any]) -> str:
     """Return a text that is equal for two runs that make the same picture, wherever they do it."""
     settings = {name: value for name, value in recipe["settings"].items() if name not in NOT_COMPARED}
-    inputs = ("content", "styles", "content_masks", "style_masks", "init", "sheet")
+    inputs = ("content", "styles", "content_masks", "style_masks", "init", "sheet", "output_space")
     return json.dumps([settings, *(recipe.get(name) for name in inputs)], sort_keys=True)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from ..errors import ImageError
 from ..files import shown
-from .icc import is_srgb, profile_name, soft_proof, to_srgb, usable_profile
+from .icc import is_srgb, profile_name, soft_proof, usable_profile
 from .picture import CHANNELS, Array, Picture, Pixels, Reading, Samples, for_row_blocks, row_blocks
 from .shaper import gray_table, shaper
+from .working import WorkingSpace, convert_samples
 
 TURNS: Final[dict[object, Callable[[Array], Array]]] = {
     1: lambda a: a,
@@ -28,11 +29,13 @@ SCALES: Final = (255, 1023, 4095, 16383, 65535)
 """The largest values that are white in integers of 8 to 16 bits."""
 
 
-def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: bool = False) -> Picture:
+def develop(
+    raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: bool = False, space: WorkingSpace | None = None
+) -> Picture:
     """Return samples as an upright float32 sRGB picture in [0, 1], converted by blocks of rows.
 
-    `proof` is a CMYK profile: colours are converted to those that its printing condition reproduces. Raises `ImageError` for
-    NaN, and for floats whose white is not 1.
+    `proof` is a CMYK profile: colours are converted to those that its printing condition reproduces. The picture has the values
+    of a working `space` instead of sRGB, if one is given. Raises `ImageError` for NaN, and for floats whose white is not 1.
     """
     notes = raw.notes
     count = CHANNELS[raw.space]
@@ -59,7 +62,7 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
     if samples.dtype.kind == "f":
         _check_scale(samples, raw.white, name)
     pixels = np.empty((*samples.shape[:2], 3), np.float32)
-    by_value = None if opacity is not None else _by_value(raw, samples, profile)
+    by_value = None if opacity is not None or space is not None else _by_value(raw, samples, profile)
     precision: type[np.floating[Any]] = np.float64 if samples.dtype.itemsize > 2 else np.float32
 
     def convert(rows: slice) -> tuple[float, float]:
@@ -73,10 +76,10 @@ def develop(raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: 
                 block = _unmultiplied(block, np.divide(opacity[rows], raw.white, dtype=precision))
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             _check_finite(block, name)
-            converted = raw.convert(block) if raw.convert else to_srgb(block, raw.space, profile)
+            converted = convert_samples(block, raw.space, profile, raw.convert, space)
             np.clip(converted, 0, 1, out=pixels[rows])
         if proof is not None:
-            pixels[rows] = np.clip(soft_proof(pixels[rows], proof), 0, 1)
+            pixels[rows] = np.clip(soft_proof(pixels[rows], proof, None if space is None else space.exact), 0, 1)
         return low, high
 
     ranges = for_row_blocks(pixels.shape, convert)

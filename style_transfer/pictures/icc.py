@@ -65,9 +65,14 @@ def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, st
     return result / np.float32(100) if outside == "cmyk" else result
 
 
-@functools.lru_cache(maxsize=4)
 def is_srgb(icc: bytes) -> bool:
-    """Return whether a profile for RGB leaves all colours as they are, to half a level of 8 bits, as profiles of sRGB do."""
+    """Return whether a profile for RGB has the colours of sRGB, to half a level of 8 bits."""
+    return is_same(icc, srgb_profile())
+
+
+@functools.lru_cache(maxsize=8)
+def is_same(icc: bytes, other: bytes) -> bool:
+    """Return whether a profile for RGB has the colours of another one, to half a level of 8 bits."""
     if not _is_profile(icc) or icc[16:20] != b"RGB ":
         return False
     axis = np.linspace(0, 1, 18, dtype=np.float32)
@@ -75,7 +80,7 @@ def is_srgb(icc: bytes) -> bool:
     grays = np.repeat(np.linspace(0, 1, 18 * 18, dtype=np.float32), 3).reshape(18, -1, 3)  # with most of the darks
     values = np.concatenate([colours, grays], axis=1)
     try:
-        result = transform(values, icc, srgb_profile(), ("rgb", "rgb"), BLACK_POINT)
+        result = transform(values, icc, other, ("rgb", "rgb"), BLACK_POINT)
     except RuntimeError:  # as in `works`
         return False
     return bool(np.abs(np.clip(result, 0, 1) - values).max() <= 0.5 / 255)
@@ -146,7 +151,11 @@ def to_srgb(block: Pixels, space: str, profile: tuple[bytes, str] | None) -> Arr
     return block
 
 
-def soft_proof(block: Array, profile: bytes) -> Array:
-    """Return sRGB pixels in the colours that the printing condition of a CMYK profile reproduces; black is as dark as its ink."""
-    ink = transform(block, srgb_profile(), profile, ("rgb", "cmyk"), BLACK_POINT)
-    return transform(np.clip(ink, 0, 1), profile, srgb_profile(), ("cmyk", "rgb"), 0)
+def soft_proof(block: Array, profile: bytes, space: bytes | None = None) -> Array:
+    """Return pixels in the colours that the printing condition of a CMYK profile reproduces; black is as dark as its ink.
+
+    `space` is the profile of the pixels and of the result, by default sRGB.
+    """
+    space = space or srgb_profile()
+    ink = transform(block, space, profile, ("rgb", "cmyk"), BLACK_POINT)
+    return transform(np.clip(ink, 0, 1), profile, space, ("cmyk", "rgb"), 0)

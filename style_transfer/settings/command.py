@@ -21,6 +21,13 @@ RENDERINGS: Final = {
     "absolute": "keep colours that can be printed, paper's white included",
 }
 """The rendering intents of ICC profiles, each with a phrase that explains it."""
+RGB_SPACES: Final = {
+    "srgb": "what every program and browser expects",
+    "display-p3": "colours of today's screens and cameras",
+    "adobe-rgb": "colours of photo printers",
+    "prophoto": "all colours of surfaces; the network sees it paler than it is",
+}
+"""RGB spaces that pictures are painted in, each with a phrase that explains it."""
 PRINT_DPI: Final = 300.0
 """The default of --dpi with --print-size."""
 LENGTH: Final[dict[str, Any]] = {"topic": "print", "metavar": "LENGTH", "check": parse_length}
@@ -82,6 +89,8 @@ class CommandOptions:
     bleed_from: str = option("mirror", "paint this in the bleed", topic="print", words=BLEEDS)
     style_print_size: str | None = option(None, "compare with styles whose long side is so long in the print, such as 40cm, so "
         "that strokes have the same size at any resolution", **LENGTH)  # fmt: skip
+    output_space: str = option("srgb", "read, paint and write pictures in this RGB space, or in that of an ICC profile",
+        topic="print", words=RGB_SPACES, open_words=True, metavar="FILE", check=check_not_empty)  # fmt: skip
     output_profile: str | None = option(None, "convert the result to the colours of this ICC profile, of a press (CMYK, in .tif) "
         "or a printer (RGB)", topic="print", metavar="FILE", check=check_not_empty)  # fmt: skip
     intent: str = option("relative", "convert to --output-profile with this rendering intent", topic="print", words=RENDERINGS)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image, ImageCms
 from support.command_line import command, fails
-from support.picture_files import put
+from support.picture_files import iccp, noise, png, put
 from support.profiles import ADOBE_TO_D50, cmyk_profile, rgb_profile
 
 from style_transfer import cli, pictures
 from style_transfer.observers.report import page
 from style_transfer.pictures.press import Press
+from style_transfer.pictures.working import read_space
 
 
 def test_a_run_writes_cmyk(place: Path) -> None:
@@ -55,3 +58,29 @@ def test_faults_are_reported_before_the_run(
     put(place / "press.icc", cmyk_profile(0.1))
     put(place / "adobe.icc", rgb_profile(ADOBE_TO_D50, 2.2))
     fails([*command(*more), "--weights", "none.safetensors"], 2, capsys, *words)
+
+
+def test_colours_beyond_srgb_stay_through_a_run(place: Path) -> None:
+    """With a strength of 0 and one scale of the content's size the photograph comes back, also its reddest red."""
+    samples = noise(48, 60)
+    samples[:24, :30] = [65535, 0, 0]
+    samples[24:, 30:] = samples[24:, 30:, :1]
+    put(place / "p3.png", png(samples, iccp(read_space("--output-space", "display-p3").icc)))  # type: ignore[union-attr]
+    run = command("-s", "0", "-ms", "1000", "-ii", "1", "--strength", "0", "--output-space", "display-p3", content="p3.png")
+    assert cli.main([*run, "-o", "o.tif", "--animation", "a.gif", "--report", "r.html"]) == 0
+    with tifffile.TiffFile("o.tif") as file:
+        stored, profile = file.asarray(), file.pages.first.iccprofile
+    assert ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip() == "Display P3"
+    assert np.abs(stored.astype(int) - samples).max() <= 1
+    assert (stored[24:, 30:] == stored[24:, 30:, :1]).all()
+    assert json.loads(Path("o.tif.json").read_text())["output_space"] == "display-p3"
+    with Image.open("a.gif") as shown:  # what is shown is sRGB, where that red is clipped
+        shown.seek(shown.n_frames - 1)
+        red = np.asarray(shown.convert("RGB"))[:20, :25].reshape(-1, 3).mean(0)
+    assert red[0] > 250 and red[1:].max() < 5
+    assert "--output-space display-p3" in Path("r.html").read_text()
+    press = put(place / "press.icc", cmyk_profile(0.1))
+    assert cli.main([*run, "-o", "p.tif", "--output-profile", str(press)]) == 0
+    ink = Press(press.read_bytes(), "cmyk", "test").convert(stored / np.float32(65535), read_space("", "display-p3").exact)  # type: ignore[union-attr]
+    with tifffile.TiffFile("p.tif") as file:
+        np.testing.assert_allclose(file.asarray() / 65535, ink, atol=1e-3)

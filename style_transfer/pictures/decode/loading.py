@@ -18,6 +18,7 @@ from ...registry import INPUT_FORMATS
 from ..develop import develop
 from ..picture import CHANNELS, Picture, Samples
 from ..press import read_profile
+from ..working import WorkingSpace
 
 DEFAULT_MAX_PIXELS: Final = 500_000_000
 RAW_CAMERA: Final = frozenset(
@@ -84,8 +85,9 @@ class InputFormat:
 
 
 def load(
-    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False
-) -> Picture:
+    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False,
+    space: WorkingSpace | None = None,
+) -> Picture:  # fmt: skip
     """Read a picture file as float32 sRGB.
 
     Reads PNG, JPEG, TIFF, WebP, BMP, GIF, PPM/PGM/PBM, TGA, JPEG 2000 and AVIF, recognised by content and not by name (TGA,
@@ -97,6 +99,8 @@ def load(
     `proof` is a CMYK ICC profile file: colours are converted to those that its printing condition reproduces (sRGB to CMYK
     relative colorimetric with black point compensation, and back relative colorimetric). `max_pixels` is the largest width x
     height accepted; sizes are checked in the header, before anything is decoded or allocated.
+
+    With a working `space` the pixels have its values instead of sRGB's, and colours outside it are clipped.
 
     Raises `ImageError` for a file that cannot be used, `SettingsError` for a bad `proof`.
     """
@@ -112,7 +116,7 @@ def load(
             raise
         except Exception as error:  # decoders raise any exception for damaged files
             raise _refusal(error, name, kind) from error
-    return develop(raw, name, profile, keep_alpha=alpha)
+    return develop(raw, name, profile, keep_alpha=alpha, space=space)
 
 
 def _refusal(error: Exception, name: str, kind: str) -> ImageError:

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ...registry import OUTPUT_FORMATS
+from ..icc import written_profile
 from ..picture import Array, check_pixels, quantize
 from .saving import Encoding, OutputFormat
 
@@ -31,7 +32,7 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     height, width, channels = pixels.shape
     stream.write(SIGNATURE)
     stream.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)))
-    name = b"sRGB" if encoding.press is None else b"ICC profile"
+    name = b"sRGB" if encoding.profile == written_profile() else b"ICC profile"
     stream.write(_chunk(b"iCCP", name + b"\0\0" + zlib.compress(encoding.profile, 9)))
     per_meter = round(encoding.dpi / 0.0254)
     stream.write(_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))

@@ -16,6 +16,7 @@ from ..icc import written_profile
 from ..picture import Array, check_pixels
 from ..pil import checked_metadata
 from ..press import Press
+from ..working import WorkingSpace
 
 MIN_DPI: Final = 0.1
 """PNG has whole pixels per metre."""
@@ -28,19 +29,21 @@ class Encoding:
     """What a file holds beside its pixels, and how it holds them.
 
     `dpi`: the resolution in pixels per inch. `metadata`: texts by name. `lossless`: whether a format that can do both stores the
-    pixels, in its own bits, without loss. `press`: what the pixels, which are sRGB, are converted to; None to store them as they
-    are.
+    pixels, in its own bits, without loss. `space`: the working space of the pixels, None for sRGB. `press`: what they are
+    converted to; None to store them as they are.
     """
 
     dpi: float = 72.0
     metadata: dict[str, str] = field(default_factory=dict)
     lossless: bool = False
     press: Press | None = None
+    space: WorkingSpace | None = None
 
     @property
     def profile(self) -> bytes:
         """The ICC profile to embed."""
-        return written_profile() if self.press is None else self.press.icc
+        found = self.press or self.space
+        return written_profile() if found is None else found.icc
 
     @property
     def cmyk(self) -> bool:
@@ -51,7 +54,7 @@ class Encoding:
         """Return rows of pixels (rows, width, 3 or 4) as the values to store, in [0, 1] or slightly outside; alpha stays."""
         if self.press is None:
             return block
-        values = self.press.convert(block[..., :3])
+        values = self.press.convert(block[..., :3], None if self.space is None else self.space.exact)
         return np.concatenate([values, block[..., 3:]], axis=2) if block.shape[2] == 4 else values
 
 
@@ -81,13 +84,14 @@ class OutputFormat:
 
 def save(
     path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None, lossless: bool = False,
-    press: Press | None = None,
+    press: Press | None = None, space: WorkingSpace | None = None,
 ) -> None:  # fmt: skip
-    """Write sRGB pixels (height, width, 3) in [0, 1], or 4 channels with alpha by which colours are not multiplied, to `path`.
+    """Write pixels (height, width, 3) in [0, 1], or 4 channels with alpha by which colours are not multiplied, to `path`.
 
-    The suffix selects the format: TIFF and PNG with 16 bits per channel, JPEG (4:4:4) and WebP (4:2:0) with 8 bits at quality 95,
-    WebP without loss if `lossless`.
-    Values are clipped to [0, 1] and rounded. The file has an sRGB profile, or the colours and the profile of `press`; the
+    They are sRGB, or values of a working `space`; `press` converts them. The suffix selects the format: TIFF and PNG with 16 bits
+    per channel, JPEG (4:4:4) and WebP (4:2:0) with 8 bits at quality 95, WebP without loss if `lossless`.
+
+    Values are clipped to [0, 1] and rounded. The file has the profile of its colours; the
     resolution in pixels per inch; and `metadata`, which `read_metadata` returns (JPEG has room for 64 kB; of more, only
     `Software` is kept). For TIFF and PNG the memory used does not grow with the picture.
 
@@ -102,7 +106,7 @@ def save(
     check_pixels(pixels)
     if not MIN_DPI <= dpi <= MAX_DPI:
         raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
-    encoding = Encoding(float(dpi), checked_metadata(metadata or {}), lossless, press)
+    encoding = Encoding(float(dpi), checked_metadata(metadata or {}), lossless, press, space)
     output_format = format_of(path)
     with replacing(path, lambda written: output_format.check(written, pixels, encoding)) as stream:
         output_format.encode(stream, pixels, encoding)
