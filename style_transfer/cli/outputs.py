@@ -29,7 +29,8 @@ from ..files import (
 )
 from ..geometry import Size, Stage
 from ..pictures import Pixels, check_output, format_of, save
-from ..pictures.press import Press, read_press
+from ..pictures.press import Conversion, Press, read_press
+from ..pictures.proofing import GamutMap, GamutReport, SoftProof
 from ..pictures.working import WorkingSpace, read_space
 from ..settings import INITS, Resolved
 from ..settings.command import RGB_SPACES, CommandOptions
@@ -66,7 +67,7 @@ class OutputFiles:
         if settings.init not in INITS:
             found.append(("initial picture", settings.init))
         space = None if options.output_space in RGB_SPACES else options.output_space
-        profiles = (("profile", path) for path in (options.proof, options.output_profile, space))
+        profiles = (("profile", path) for path in (options.proof, options.output_profile, options.proof_output, space))
         more = ("weights", settings.weights), *profiles
         return found + [(role, path) for role, path in more if path]
 
@@ -78,10 +79,23 @@ class OutputFiles:
     @functools.cached_property
     def press(self) -> Press | None:
         """What the result is converted to, if --output-profile asks for that. Raises `SettingsError`."""
+        return self._press("--output-profile", self.options.output_profile)
+
+    @functools.cached_property
+    def proof(self) -> Press | None:
+        """What the result is soft-proofed for, if --proof-output asks for that. Raises `SettingsError`."""
+        return self._press("--proof-output", self.options.proof_output)
+
+    def _press(self, flag: str, path: str | None) -> Press | None:
         options = self.options
-        if options.output_profile is None:
+        if path is None:
             return None
-        return read_press(options.output_profile, options.intent, black_point=options.black_point, ink_limit=options.ink_limit)
+        return read_press(flag, path, options.intent, black_point=options.black_point, ink_limit=options.ink_limit)
+
+    @property
+    def proofs(self) -> tuple[Path, Path]:
+        """The files of the soft proof and of the gamut map."""
+        return self.path.with_name(self.path.name + ".proof.png"), self.path.with_name(self.path.name + ".gamut.png")
 
     @property
     def inputs(self) -> list[str]:
@@ -112,6 +126,8 @@ class OutputFiles:
             targets.append(("--checkpoint", self.checkpoint))
         elif self.options.resume:
             raise SettingsError("--resume needs a checkpoint, but --checkpoint is off")
+        if self.proof is not None:
+            targets += [("--proof-output", path) for path in self.proofs]
         targets += self.beside
         format_of(self.path)
         others = list(map(Path, self.inputs))
@@ -162,6 +178,8 @@ class OutputFiles:
             make_folder(frame)
             check_output(frame, size, alpha=alpha)
         needs = {self.path: round(1.2 * height * width * (4 if alpha or self.options.output_profile else 3) * 2) + 2**20}
+        if self.options.proof_output is not None:
+            needs |= dict.fromkeys(self.proofs, round(1.2 * height * width * 3 * 2))
         if self.checkpoint is not None:
             needs[self.checkpoint] = round(3.1 * checkpoint_bytes(size, self.settings))
         check_space(needs)
@@ -210,10 +228,10 @@ class PictureWriter:
         """Note in the recipe that a scale, from 0, was finished early after a step."""
         self.skipped.append({"scale": index + 1, "after": step})
 
-    def save(self, pixels: Pixels, size: Size, step: int, steps: int, report: Mapping[str, Any]) -> dict[str, str]:
+    def save(self, pixels: Pixels, size: Size, step: int, steps: int, report: Mapping[str, Any], *, last: bool) -> dict[str, str]:
         """Write finished pixels with the recipe in them, and OUTPUT.json with a report; return the picture's metadata.
 
-        Raises `OutputError`.
+        The `last` picture of a run is soft-proofed, if the command asks for that. Raises `OutputError`.
         """
         recipe = {**self.recipe, **({"skipped": self.skipped} if self.skipped else {})}
         recipe |= {"width": size[1], "height": size[0], "step": step, "steps": steps}
@@ -221,9 +239,23 @@ class PictureWriter:
         options, files = self.files.options, self.files
         about: dict[str, Any] = {"lossless": options.lossless, "press": files.press, "space": files.space}
         save(files.path, pixels, dpi=options.resolution, metadata=metadata, **about)
-        write_text(self.files.sidecar, json.dumps(recipe | dict(report), indent=2) + "\n")
+        proofed = self._proof(pixels) if last else {}
+        write_text(files.sidecar, json.dumps(recipe | dict(report) | proofed, indent=2) + "\n")
         self.saved = size
         return metadata
+
+    def _proof(self, pixels: Pixels) -> dict[str, Any]:
+        """Write the soft proof and the gamut map of finished pixels, and return what OUTPUT.json holds of them."""
+        press, space = self.files.proof, self.files.space
+        if press is None:
+            return {}
+        conversions: tuple[Conversion, ...] = (SoftProof(press), GamutMap(press))
+        for path, conversion in zip(self.files.proofs, conversions, strict=True):
+            save(path, pixels[..., :3], dpi=self.files.options.resolution, press=conversion, space=space)
+        found = GamutReport.of(pixels, press, space)
+        if not self.files.options.quiet:
+            self.note(f"{self.files.proofs[0]}: {found}")
+        return {"gamut": found.recorded()}
 
     def save_frame(self, iterate: Iterate, pixels: Pixels, metadata: dict[str, str]) -> None:
         """Write a numbered picture, if asked for; a failure is reported and does not end the run."""

@@ -204,7 +204,7 @@ class PictureRun:
         if not iterate.finite():
             return
         try:
-            self._write(progress, finished=iterate.ends_run, ends_scale=True)
+            self._write(progress, finished=iterate.ends_run, ends_scale=True, last=True)
         except OutputError as error:
             if self.checkpointer is None:
                 raise
@@ -249,8 +249,8 @@ class PictureRun:
         except OutputError as error:
             self.writer.note(f"{error}; the run continues without saving this iteration")
 
-    def _write(self, progress: Progress, *, finished: bool, ends_scale: bool) -> None:
-        """Write the picture and OUTPUT.json. In a group of processes all ranks call this, and rank 0 writes."""
+    def _write(self, progress: Progress, *, finished: bool, ends_scale: bool, last: bool = False) -> None:
+        """Write the picture and OUTPUT.json, the `last` with a soft proof. All ranks of a group call this, and rank 0 writes."""
         iterate = progress.iterate
         pixels = to_pixels(iterate.image())
         if self.group.rank:
@@ -258,7 +258,7 @@ class PictureRun:
         self.gathered = pixels if self.group.size > 1 else None
         report = sidecar(progress, self.checkpointer, finished=finished)
         pixels = self.job.finish(pixels)
-        metadata = self.writer.save(pixels, iterate.size, iterate.step, iterate.steps, report)
+        metadata = self.writer.save(pixels, iterate.size, iterate.step, iterate.steps, report, last=last)
         self.writer.save_frame(iterate, pixels, metadata)
         if finished or ends_scale:
             pixels = self.job.display(pixels)
@@ -269,4 +269,4 @@ class PictureRun:
         """Write the picture of a state. Raises `OutputError`."""
         picture = picture_of(state, self.job.run.content, self.job.run.regions)
         steps = self.job.run.stages[state.index].steps
-        self.writer.save(self.job.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished})
+        self.writer.save(self.job.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished}, last=True)

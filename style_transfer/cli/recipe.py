@@ -59,7 +59,11 @@ def make_recipe(
     if options.output_space != "srgb":
         named = options.output_space in RGB_SPACES
         recipe["output_space"] = options.output_space if named else _described(options.output_space)
-    for name, path in (("proof", options.proof), ("output_profile", options.output_profile)):
+    for name, path in (
+        ("proof", options.proof),
+        ("output_profile", options.output_profile),
+        ("proof_output", options.proof_output),
+    ):
         if path:
             recipe[name] = _described(path)
     return recipe

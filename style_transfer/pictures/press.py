@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -24,6 +24,21 @@ CLASSES: Final = {
     b"scnr": "an input device", b"link": "a device link", b"abst": "an abstract profile", b"nmcl": "named colours",
 }  # fmt: skip
 """The classes of profiles that no picture can be converted to."""
+
+
+class Conversion(Protocol):
+    """What a picture is converted to when it is written: an ICC profile for colours of `space`, "cmyk" or "rgb"."""
+
+    @property
+    def icc(self) -> bytes:
+        """The profile to embed."""
+
+    @property
+    def space(self) -> str:
+        """The colour space of the profile."""
+
+    def convert(self, block: Array, source: bytes | None = None) -> Array:
+        """Return pixels (rows, width, 3) of a profile, by default sRGB, as float32 (rows, width, 3 or 4) in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +111,9 @@ def read_profile(flag: str, path: str | Path, spaces: tuple[str, ...] = ("cmyk",
     return icc, space
 
 
-def read_press(path: str | Path, intent: str, *, black_point: bool, ink_limit: float | None) -> Press:
-    """Return the press of --output-profile; `ink_limit` is in percent. Raises `SettingsError`."""
-    icc, space = read_profile("--output-profile", path, ("cmyk", "rgb"))
+def read_press(flag: str, path: str | Path, intent: str, *, black_point: bool = True, ink_limit: float | None = None) -> Press:
+    """Return the press of an option; `ink_limit` is in percent. Raises `SettingsError`."""
+    icc, space = read_profile(flag, path, ("cmyk", "rgb"))
     if ink_limit is not None and space != "cmyk":
-        raise SettingsError(f"--ink-limit goes with a CMYK --output-profile, and {shown(path)} is for {space.upper()}")
+        raise SettingsError(f"--ink-limit goes with a CMYK {flag}, and {shown(path)} is for {space.upper()}")
     return Press(icc, space, profile_name(icc), INTENTS[intent], black_point, None if ink_limit is None else ink_limit / 100)

@@ -93,6 +93,9 @@ class CommandOptions:
         topic="print", words=RGB_SPACES, open_words=True, metavar="FILE", check=check_not_empty)  # fmt: skip
     output_profile: str | None = option(None, "convert the result to the colours of this ICC profile, of a press (CMYK, in .tif) "
         "or a printer (RGB)", topic="print", metavar="FILE", check=check_not_empty)  # fmt: skip
+    proof_output: str | None = option(None, "write how the result looks in the print of this ICC profile to OUTPUT.proof.png, "
+        "which colours it lacks to OUTPUT.gamut.png, and how many to OUTPUT.json", topic="print", metavar="FILE",
+        check=check_not_empty)  # fmt: skip
     intent: str = option("relative", "convert to --output-profile with this rendering intent", topic="print", words=RENDERINGS)
     black_point: bool = option(True, "map black to the darkest colour of --output-profile (black point compensation)",
         topic="print", flag=True)  # fmt: skip
@@ -118,8 +121,8 @@ class CommandOptions:
                 f"--bleed {self.bleed} must be smaller than the sides of --print-size {self.print_size}; 3mm is usual"
             )
 
-        if self.ink_limit is not None and self.output_profile is None:
-            raise SettingsError(f"--ink-limit {self.ink_limit:g} goes with --output-profile")
+        if self.ink_limit is not None and self.output_profile is None and self.proof_output is None:
+            raise SettingsError(f"--ink-limit {self.ink_limit:g} goes with --output-profile or --proof-output")
 
     @property
     def resolution(self) -> float:

@@ -17,6 +17,7 @@ from support.profiles import ADOBE_TO_D50, cmyk_profile, rgb_profile
 from style_transfer import cli, pictures
 from style_transfer.observers.report import page
 from style_transfer.pictures.press import Press
+from style_transfer.pictures.proofing import GamutMap, GamutReport, SoftProof
 from style_transfer.pictures.working import read_space
 
 
@@ -84,3 +85,21 @@ def test_colours_beyond_srgb_stay_through_a_run(place: Path) -> None:
     ink = Press(press.read_bytes(), "cmyk", "test").convert(stored / np.float32(65535), read_space("", "display-p3").exact)  # type: ignore[union-attr]
     with tifffile.TiffFile("p.tif") as file:
         np.testing.assert_allclose(file.asarray() / 65535, ink, atol=1e-3)
+
+
+def test_a_soft_proof_is_written_at_the_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    press = Press(put(place / "press.icc", cmyk_profile(0.1)).read_bytes(), "cmyk", "test")
+    assert cli.main(command("-o", "o.tif", "--proof-output", "press.icc", "--save-every", "1")) == 0
+    assert capsys.readouterr().err.count("out of gamut of test") == 1
+    painted = pictures.load("o.tif").pixels
+    found = json.loads(Path("o.tif.json").read_text())["gamut"]
+    report = GamutReport.of(painted, press)
+    assert found["out_of_gamut"] == pytest.approx(report.out_of_gamut, abs=2e-3) and found["threshold"] == 3
+    assert found["largest_difference"] == pytest.approx(report.largest_difference, abs=0.05)
+    for name, conversion in (("o.tif.proof.png", SoftProof(press)), ("o.tif.gamut.png", GamutMap(press))):
+        difference = np.abs(pictures.load(name).pixels - conversion.convert(painted))
+        assert difference.mean() < 1e-3 and difference.shape == (37, 46, 3)
+    Path("t.png").write_bytes(Path("s.png").read_bytes())
+    Path("t.png").replace("p.tif.proof.png")
+    fails(["c.png", "p.tif.proof.png", "-o", "p.tif", "--proof-output", "press.icc"], 2, capsys, "--proof-output p.tif.proof.png")
+    fails(command("--proof-output", "c.png"), 2, capsys, "--proof-output c.png: is not an ICC profile")

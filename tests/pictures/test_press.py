@@ -155,7 +155,7 @@ def test_profiles_that_cannot_be_used(content: bytes | None, words: str, tmp_pat
     if content is not None:
         put(path, content)
     with pytest.raises(SettingsError, match=words) as caught:
-        read_press(path, "relative", black_point=True, ink_limit=None)
+        read_press("--output-profile", path, "relative")
     assert str(caught.value).startswith("--output-profile ") and "\n" not in str(caught.value)
 
 
@@ -163,7 +163,7 @@ def test_a_limit_of_ink_is_for_ink(tmp_path: Path) -> None:
     path = put(tmp_path / "p.icc", rgb_profile(ADOBE_TO_D50, 2.2))
     assert read_profile("--x", path, ("rgb",))[1] == "rgb"
     with pytest.raises(SettingsError, match="--ink-limit goes with a CMYK --output-profile"):
-        read_press(path, "relative", black_point=True, ink_limit=300)
-    press = read_press(put(tmp_path / "q.icc", PRESS), "absolute", black_point=False, ink_limit=300)
+        read_press("--output-profile", path, "relative", ink_limit=300)
+    press = read_press("--x", put(tmp_path / "q.icc", PRESS), "absolute", black_point=False, ink_limit=300)
     assert (press.space, press.name, press.intent, press.black_point, press.ink_limit) == ("cmyk", "test", 3, False, 3)
     assert press.icc == PRESS

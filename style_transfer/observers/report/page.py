@@ -276,7 +276,7 @@ def command(recipe: Mapping[str, Any]) -> str:
             words += [flag_name(name[:-1]), *(each["name"] for each in recipe[name])]
     for name, value in recipe.get("print", {}).items():
         words += option_words(name, value)
-    for name in ("proof", "output_space", "output_profile"):
+    for name in ("proof", "output_space", "output_profile", "proof_output"):
         if name in recipe:
             words += [flag_name(name), recipe[name] if isinstance(recipe[name], str) else recipe[name]["name"]]
     return shlex.join(words)

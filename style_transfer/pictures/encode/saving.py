@@ -15,7 +15,7 @@ from ...registry import OUTPUT_FORMATS
 from ..icc import written_profile
 from ..picture import Array, check_pixels
 from ..pil import checked_metadata
-from ..press import Press
+from ..press import Conversion
 from ..working import WorkingSpace
 
 MIN_DPI: Final = 0.1
@@ -36,7 +36,7 @@ class Encoding:
     dpi: float = 72.0
     metadata: dict[str, str] = field(default_factory=dict)
     lossless: bool = False
-    press: Press | None = None
+    press: Conversion | None = None
     space: WorkingSpace | None = None
 
     @property
@@ -84,7 +84,7 @@ class OutputFormat:
 
 def save(
     path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None, lossless: bool = False,
-    press: Press | None = None, space: WorkingSpace | None = None,
+    press: Conversion | None = None, space: WorkingSpace | None = None,
 ) -> None:  # fmt: skip
     """Write pixels (height, width, 3) in [0, 1], or 4 channels with alpha by which colours are not multiplied, to `path`.
 
@@ -114,7 +114,7 @@ def save(
 
 def check_output(
     path: str | Path, size: tuple[int, int] | None = None, *, alpha: bool = False, lossless: bool = False,
-    press: Press | None = None,
+    press: Conversion | None = None,
 ) -> None:  # fmt: skip
     """Raise unless a picture of `size` (height, width), with alpha if `alpha`, can be saved at `path`. Writes nothing.
 
