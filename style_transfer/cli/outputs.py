@@ -25,9 +25,10 @@ from ..files import (
     locked,
     remove_leftovers,
     same_file,
+    shown,
     write_text,
 )
-from ..geometry import Size, Stage
+from ..geometry import Sheet, Size, Stage
 from ..pictures import Pixels, check_output, format_of, save
 from ..pictures.press import Conversion, Press, read_press
 from ..pictures.proofing import GamutMap, GamutReport, SoftProof
@@ -139,6 +140,8 @@ class OutputFiles:
             if any(same_file(target, other) for other in others):
                 raise SettingsError(f"{flag} {target} is also an input or another output; choose another name")
             others.append(target)
+        if self.options.crop_marks and self.path.suffix.lower() != ".pdf":
+            raise SettingsError(f"--crop-marks goes with a .pdf, not with {shown(self.path)}")
         _ = self.space  # raises SettingsError
         if is_folder(self.path.parent) or not self.makes_folders:
             check_output(self.path, lossless=self.options.lossless, press=self.press)
@@ -194,6 +197,7 @@ class PictureWriter:
     """Writes the pictures of a run: the result with its recipe, and the numbered pictures on the way.
 
     `note` reports what could not be written. `state` is the state that the run resumes from, whose numbered pictures exist.
+    `sheet` is the print, if the command asks for one.
     """
 
     def __init__(
@@ -203,8 +207,9 @@ class PictureWriter:
         note: Callable[[str], None],
         state: State | None,
         stages: Sequence[Stage],
+        sheet: Sheet | None,
     ) -> None:
-        self.files, self.recipe, self.note = files, recipe, note
+        self.files, self.recipe, self.note, self.sheet = files, recipe, note, sheet
         self.frames = 0
         """The number of numbered pictures written so far."""
         self.saved: Size | None = None
@@ -238,6 +243,7 @@ class PictureWriter:
         metadata = {"Software": str(self.recipe["program"]), "Recipe": embedded(recipe)}
         options, files = self.files.options, self.files
         about: dict[str, Any] = {"lossless": options.lossless, "press": files.press, "space": files.space}
+        about |= {"sheet": self.sheet, "crop_marks": options.crop_marks}
         save(files.path, pixels, dpi=options.resolution, metadata=metadata, **about)
         proofed = self._proof(pixels) if last else {}
         write_text(files.sidecar, json.dumps(recipe | dict(report) | proofed, indent=2) + "\n")

@@ -128,7 +128,7 @@ class Painter:
                 make_current(checkpoint, files.checkpoint)
         del checkpoint
         info = self._info(files, job, recipe, state, control)
-        writer = PictureWriter(files, recipe, self.warn, state, job.run.stages)
+        writer = PictureWriter(files, recipe, self.warn, state, job.run.stages, None if job.plan is None else job.plan.sheet)
         for observer in self.observers:
             observer.begin(info)
         picture_run = PictureRun(job, info, writer, checkpointer, self.observers, self.interrupt)

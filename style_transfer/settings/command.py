@@ -44,7 +44,7 @@ class CommandOptions:
     """The options of the command line that belong neither to `Settings` nor to an observer."""
 
     output: str | None = option(None, "write the result to this file; .tif .tiff .png have 16 bits per channel, .jpg .jpeg "
-        ".webp 8; several results go to a folder or a pattern such as {content}_{style}.tif", topic="files", short="-o",
+        ".webp .pdf 8; several results go to a folder or a pattern such as {content}_{style}.tif", topic="files", short="-o",
         default_help="out.png, or the folder out", **FILE)  # fmt: skip
     each: tuple[str, ...] | None = option(None, "process each of these pictures or folders; all other pictures are "
         "styles", topic="files", many=True, metavar="CONTENT")  # fmt: skip
@@ -87,6 +87,7 @@ class CommandOptions:
         words=PRINT_FITS)  # fmt: skip
     bleed: str | None = option(None, "paint so much beyond each side of the print, such as 3mm, for the knife", **LENGTH)
     bleed_from: str = option("mirror", "paint this in the bleed", topic="print", words=BLEEDS)
+    crop_marks: bool = option(False, "mark the corners of the trimmed print in a .pdf", topic="print", flag=True)
     style_print_size: str | None = option(None, "compare with styles whose long side is so long in the print, such as 40cm, so "
         "that strokes have the same size at any resolution", **LENGTH)  # fmt: skip
     output_space: str = option("srgb", "read, paint and write pictures in this RGB space, or in that of an ICC profile",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,14 @@ def test_a_dry_run_prints_centimetres_and_pixels(place: Path, capsys: pytest.Cap
 )
 def test_faults(more: list[str], words: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fails([*RUN, *more], 2, capsys, *words)
+
+
+def test_a_pdf_has_the_boxes_of_the_print(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = [*RUN, "66x33mm", "--bleed", "3mm", "--dpi", "25.4", "--crop-marks"]
+    assert cli.main([*run, "-o", "o.pdf"]) == 0
+    data = Path("o.pdf").read_bytes()
+    boxes = {name: [float(x) for x in box.split()] for name, box in re.findall(rb"/(\w+Box) \[([^]]*)\]", data)}
+    assert boxes[b"TrimBox"] == pytest.approx([side * 72 / 25.4 for side in (8, 8, 74, 41)], abs=1e-4)
+    assert boxes[b"BleedBox"] == pytest.approx([side * 72 / 25.4 for side in (5, 5, 77, 44)], abs=1e-4)
+    assert b"/Width 72 /Height 39 " in data
+    fails([*run, "-o", "o.tif"], 2, capsys, "--crop-marks goes with a .pdf, not with o.tif")

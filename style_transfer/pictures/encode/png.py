@@ -39,7 +39,7 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     for key, value in encoding.metadata.items():
         stream.write(_chunk(b"iTXt", key.encode("ascii") + b"\0\0\0\0\0" + value.encode("utf-8")))
     packer = zlib.compressobj(6)
-    packed = itertools.chain(map(packer.compress, _filtered_rows(pixels, encoding)), map(packer.flush, [zlib.Z_FINISH]))
+    packed = itertools.chain(map(packer.compress, filtered_rows(pixels, encoding, np.uint16)), map(packer.flush, [zlib.Z_FINISH]))
     for data in packed:
         for at in range(0, len(data), 1 << 20):
             stream.write(_chunk(b"IDAT", data[at : at + (1 << 20)]))
@@ -67,15 +67,19 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _filtered_rows(pixels: Array, encoding: Encoding) -> Iterator[bytes]:
-    """Yield blocks of filtered scanlines; each row has the filter (none, sub, up) with the smallest sum of absolute differences.
+def filtered_rows(pixels: Array, encoding: Encoding, dtype: type[np.uint8] | type[np.uint16]) -> Iterator[bytes]:
+    """Yield blocks of filtered scanlines of 8 or 16 bits.
+
+    Each row has the filter (none, sub, up) with the smallest sum of absolute differences.
 
     The heuristic is that of the PNG specification (W3C PNG 12.7).
     """
-    row_bytes, step = pixels.shape[1] * pixels.shape[2] * 2, pixels.shape[2] * 2
+    step = (4 if encoding.cmyk else pixels.shape[2]) * np.dtype(dtype).itemsize
+    row_bytes = pixels.shape[1] * step
     above = np.zeros((1, row_bytes), np.uint8)
     for top in range(0, pixels.shape[0], STRIP_ROWS):
-        strip = quantize(encoding.samples(pixels[top : top + STRIP_ROWS]), np.uint16).astype(">u2", order="C")
+        strip = quantize(encoding.samples(pixels[top : top + STRIP_ROWS]), dtype)
+        strip = strip.astype(strip.dtype.newbyteorder(">"), order="C", copy=False)
         rows = strip.view(np.uint8).reshape(-1, row_bytes)
         sub = rows.copy()
         sub[:, step:] -= rows[:, :-step]

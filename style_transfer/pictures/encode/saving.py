@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import SettingsError, near_miss
 from ...files import check_target, replacing, shown
+from ...geometry import Sheet
 from ...registry import OUTPUT_FORMATS
 from ..icc import written_profile
 from ..picture import Array, check_pixels
@@ -30,7 +31,8 @@ class Encoding:
 
     `dpi`: the resolution in pixels per inch. `metadata`: texts by name. `lossless`: whether a format that can do both stores the
     pixels, in its own bits, without loss. `space`: the working space of the pixels, None for sRGB. `press`: what they are
-    converted to; None to store them as they are.
+    converted to; None to store them as they are. `sheet`: the print, None for the size that follows from the resolution;
+    `crop_marks`: whether a format with pages marks its corners.
     """
 
     dpi: float = 72.0
@@ -38,6 +40,8 @@ class Encoding:
     lossless: bool = False
     press: Conversion | None = None
     space: WorkingSpace | None = None
+    sheet: Sheet | None = None
+    crop_marks: bool = False
 
     @property
     def profile(self) -> bytes:
@@ -64,7 +68,8 @@ class OutputFormat:
 
     `name`: its name in messages. `bits`: 8 or 16 per channel. `alpha`: whether it stores alpha. `max_side`: the largest height
     and width in pixels; None for no limit. `lossless`: whether it can store pixels without loss. `halves_colour`: whether it
-    stores colour at half the resolution (4:2:0) otherwise. `cmyk`: whether it stores CMYK.
+    stores colour at half the resolution (4:2:0) otherwise. `cmyk`: whether it stores CMYK. `readable`: whether
+    `load` reads its files.
 
     `encode` gets an open file, finite pixels (height, width, 3 or 4) in [0, 1] or slightly outside, and the `Encoding`. `check`
     gets the written file, open for reading, the pixels and the `Encoding`; it raises any exception if the header or the last part
@@ -80,16 +85,18 @@ class OutputFormat:
     lossless: bool = True
     halves_colour: bool = False
     cmyk: bool = False
+    readable: bool = True
 
 
 def save(
     path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None, lossless: bool = False,
-    press: Conversion | None = None, space: WorkingSpace | None = None,
+    press: Conversion | None = None, space: WorkingSpace | None = None, sheet: Sheet | None = None, crop_marks: bool = False,
 ) -> None:  # fmt: skip
     """Write pixels (height, width, 3) in [0, 1], or 4 channels with alpha by which colours are not multiplied, to `path`.
 
     They are sRGB, or values of a working `space`; `press` converts them. The suffix selects the format: TIFF and PNG with 16 bits
-    per channel, JPEG (4:4:4) and WebP (4:2:0) with 8 bits at quality 95, WebP without loss if `lossless`.
+    per channel, JPEG (4:4:4) and WebP (4:2:0) with 8 bits at quality 95, WebP without loss if `lossless`, PDF with 8 bits, of the
+    size of `sheet`, with `crop_marks`.
 
     Values are clipped to [0, 1] and rounded. The file has the profile of its colours; the
     resolution in pixels per inch; and `metadata`, which `read_metadata` returns (JPEG has room for 64 kB; of more, only
@@ -106,7 +113,7 @@ def save(
     check_pixels(pixels)
     if not MIN_DPI <= dpi <= MAX_DPI:
         raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
-    encoding = Encoding(float(dpi), checked_metadata(metadata or {}), lossless, press, space)
+    encoding = Encoding(float(dpi), checked_metadata(metadata or {}), lossless, press, space, sheet, crop_marks)
     output_format = format_of(path)
     with replacing(path, lambda written: output_format.check(written, pixels, encoding)) as stream:
         output_format.encode(stream, pixels, encoding)
