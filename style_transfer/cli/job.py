@@ -82,6 +82,8 @@ class JobReader:
         styles = [self._load_picture(path, files) for path in task.styles]
         start = None if init in INITS else self._load_picture(init, files)
         regions = self._regions(content, styles)
+        if files.credits is not None:
+            self._report(f"{task.content}: metadata kept: {', '.join(files.credits.found) or 'none found'}")
         plan = PrintPlan.of(self.options, content.size)
         if plan is not None:
             self._report_print(plan, content.size, task, styles)

@@ -30,6 +30,7 @@ from ..files import (
 )
 from ..geometry import Sheet, Size, Stage
 from ..pictures import Pixels, check_output, format_of, save
+from ..pictures.credits import Credits, read_credits
 from ..pictures.press import Conversion, Press, read_press
 from ..pictures.proofing import GamutMap, GamutReport, SoftProof
 from ..pictures.working import WorkingSpace, read_space
@@ -76,6 +77,14 @@ class OutputFiles:
     def space(self) -> WorkingSpace | None:
         """The working space, None for sRGB. Raises `SettingsError`."""
         return read_space("--output-space", self.options.output_space)
+
+    @functools.cached_property
+    def credits(self) -> Credits | None:
+        """What the content says of itself, if that is to be kept."""
+        if not self.options.keep_metadata:
+            return None
+        found = read_credits(self.task.content)
+        return found if self.options.keep_place else found.without_place()
 
     @functools.cached_property
     def press(self) -> Press | None:
@@ -243,7 +252,7 @@ class PictureWriter:
         metadata = {"Software": str(self.recipe["program"]), "Recipe": embedded(recipe)}
         options, files = self.files.options, self.files
         about: dict[str, Any] = {"lossless": options.lossless, "press": files.press, "space": files.space}
-        about |= {"sheet": self.sheet, "crop_marks": options.crop_marks}
+        about |= {"sheet": self.sheet, "crop_marks": options.crop_marks, "credits": files.credits}
         save(files.path, pixels, dpi=options.resolution, metadata=metadata, **about)
         proofed = self._proof(pixels) if last else {}
         write_text(files.sidecar, json.dumps(recipe | dict(report) | proofed, indent=2) + "\n")

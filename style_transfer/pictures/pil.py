@@ -182,8 +182,11 @@ def parse_exif(data: bytes) -> Image.Exif:
     return block
 
 
-def exif_block(dpi: float, metadata: Mapping[str, str]) -> bytes:
-    """Return an EXIF block with the resolution, the metadata as JSON in ImageDescription, and Software."""
+def exif_block(dpi: float, metadata: Mapping[str, str], texts: Mapping[int, bytes] | None = None, taken: str = "") -> bytes:
+    """Return an EXIF block with the resolution, the metadata as JSON in ImageDescription, and Software.
+
+    `texts` are further ones by their tag, and `taken` is the date at which a photograph was taken.
+    """
     block = Image.Exif()
     block[0x011A] = block[0x011B] = dpi  # XResolution, YResolution
     block[0x0128] = 2  # ResolutionUnit: inch
@@ -191,6 +194,10 @@ def exif_block(dpi: float, metadata: Mapping[str, str]) -> bytes:
         block[DESCRIPTION] = json.dumps(metadata)
     if "Software" in metadata:
         block[0x0131] = ascii_only(metadata["Software"])
+    for tag, text in (texts or {}).items():
+        block[tag] = text
+    if taken:
+        block.get_ifd(EXIF_IFD)[0x9003] = taken  # DateTimeOriginal
     return block.tobytes()
 
 

@@ -51,6 +51,9 @@ class CommandOptions:
     grid: bool = option(False, "process each content with each style alone", topic="files", flag=True)
     shard: str | None = option(None, "process only every Nth of several pictures, from the Ith on, such as 3/8", topic="files",
         metavar="I/N", check=_check_shard)  # fmt: skip
+    keep_metadata: bool = option(False, "write author, title, description, copyright and date of the content into the result",
+        topic="files", flag=True)  # fmt: skip
+    keep_place: bool = option(False, "with --keep-metadata, write also where the content was taken", topic="files", flag=True)
     overwrite: bool = option(False, "with several results, overwrite existing ones", topic="files", flag=True)
     contact_sheet: str | None = option(None, "write a labelled overview of all results to this file", topic="files",
         **FILE)  # fmt: skip
@@ -122,6 +125,8 @@ class CommandOptions:
                 f"--bleed {self.bleed} must be smaller than the sides of --print-size {self.print_size}; 3mm is usual"
             )
 
+        if self.keep_place and not self.keep_metadata:
+            raise SettingsError("--keep-place goes with --keep-metadata")
         if self.ink_limit is not None and self.output_profile is None and self.proof_output is None:
             raise SettingsError(f"--ink-limit {self.ink_limit:g} goes with --output-profile or --proof-output")
 

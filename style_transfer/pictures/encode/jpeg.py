@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 from typing import Any, BinaryIO, Final
@@ -10,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from ...registry import OUTPUT_FORMATS
+from ..credits import xmp_packet
 from ..picture import Array
-from ..pil import exif_block, pillow_limits_off, to_pil
+from ..pil import pillow_limits_off, to_pil
 from .saving import Encoding, OutputFormat
 
 MAX_EXIF_BYTES: Final = 65_000
@@ -20,11 +22,15 @@ MAX_EXIF_BYTES: Final = 65_000
 
 def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Write a JPEG, its metadata in EXIF; if they are too long, only `Software`."""
-    exif = exif_block(encoding.dpi, encoding.metadata)
+    exif = encoding.exif()
     if len(exif) > MAX_EXIF_BYTES:
-        exif = exif_block(encoding.dpi, {k: v[:1000] for k, v in encoding.metadata.items() if k == "Software"})
+        exif = dataclasses.replace(
+            encoding, metadata={k: v[:1000] for k, v in encoding.metadata.items() if k == "Software"}
+        ).exif()
     density = (max(1, round(encoding.dpi)),) * 2  # JFIF has whole numbers only; EXIF has the exact one
     options = {"dpi": density, "exif": exif, "icc_profile": encoding.profile}
+    if encoding.credits is not None:
+        options["xmp"] = xmp_packet(encoding.dpi, encoding.credits)
     stream.write(encode_with_pillow(to_pil(pixels, encoding.samples), "JPEG", quality=95, subsampling=0, **options))
 
 

@@ -7,6 +7,7 @@ bits, since the checks of print shops (Ghent Workgroup) refuse more.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 import uuid
@@ -19,6 +20,7 @@ import numpy as np
 
 from ...geometry.sheet import INCH, Sheet
 from ...registry import OUTPUT_FORMATS
+from ..credits import Credits, properties
 from ..icc import profile_name
 from ..picture import Array
 from .png import filtered_rows
@@ -40,13 +42,14 @@ DESCRIPTION: Final = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
  xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/" xmlns:pdf="http://ns.adobe.com/pdf/1.3/"
- xmlns:pdfxid="http://www.npes.org/pdfx/ns/id/">
+ xmlns:pdfxid="http://www.npes.org/pdfx/ns/id/" xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"
+ xmlns:exif="http://ns.adobe.com/exif/1.0/">
 <dc:format>application/pdf</dc:format>
 <dc:title><rdf:Alt><rdf:li xml:lang="x-default">{title}</rdf:li></rdf:Alt></dc:title>
 <xmp:CreatorTool>{program}</xmp:CreatorTool>
 <xmpMM:DocumentID>uuid:{number}</xmpMM:DocumentID><xmpMM:VersionID>1</xmpMM:VersionID>
 <xmpMM:RenditionClass>default</xmpMM:RenditionClass>
-<pdf:Producer>{program}</pdf:Producer><pdf:Trapped>False</pdf:Trapped>{claim}
+<pdf:Producer>{program}</pdf:Producer><pdf:Trapped>False</pdf:Trapped>{claim}{credits}
 </rdf:Description></rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>"""
 """XMP with what PDF/X-4 asks for (ISO 15930-7, 6.5)."""
@@ -180,17 +183,21 @@ def _marks(sheet: Sheet, edge: float, gap: float, scale: float) -> str:
 
 def _about(encoding: Encoding, number: uuid.UUID, *, claims: bool) -> tuple[bytes, str]:
     """Return the XMP and the document information of a file, which agree."""
-    program, title = encoding.metadata.get("Software", "style_transfer"), encoding.metadata.get("Title", "Picture")
+    program, credits = encoding.metadata.get("Software", "style_transfer"), encoding.credits or Credits()
+    title = credits.title or "Picture"
     info = f"<< /Title {_text(title)} /Creator {_text(program)} /Producer {_text(program)}"
+    if credits.author:
+        info += f" /Author {_text(credits.author)}"
     claim = ""
     if claims:
         now = time.gmtime()
         claim = CLAIM.format(time.strftime("%Y-%m-%dT%H:%M:%SZ", now))
         date = time.strftime("(D:%Y%m%d%H%M%SZ)", now)
         info += f" /CreationDate {date} /ModDate {date}"
-    xmp = DESCRIPTION.format(title=escape(title), program=escape(program), number=number, claim=claim)
+    shown = properties(dataclasses.replace(credits, title=""))
+    xmp = DESCRIPTION.format(title=escape(title), program=escape(program), number=number, claim=claim, credits=shown)
     for name, value in encoding.metadata.items():
-        if name not in ("Software", "Title"):
+        if name != "Software":
             info += f" /{re.sub('[^A-Za-z0-9]', '_', name)} {_text(value)}"
     return xmp.encode("utf-8"), info + " /Trapped /False >>"
 

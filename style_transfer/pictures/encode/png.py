@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ...registry import OUTPUT_FORMATS
+from ..credits import XMP_KEY, xmp_packet
 from ..icc import written_profile
 from ..picture import Array, check_pixels, quantize
 from .saving import Encoding, OutputFormat
@@ -38,6 +39,9 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     stream.write(_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))
     for key, value in encoding.metadata.items():
         stream.write(_chunk(b"iTXt", key.encode("ascii") + b"\0\0\0\0\0" + value.encode("utf-8")))
+    if encoding.credits is not None:
+        packet = xmp_packet(encoding.dpi, encoding.credits)
+        stream.write(_chunk(b"iTXt", XMP_KEY.encode("ascii") + b"\0\0\0\0\0" + packet))
     packer = zlib.compressobj(6)
     packed = itertools.chain(map(packer.compress, filtered_rows(pixels, encoding, np.uint16)), map(packer.flush, [zlib.Z_FINISH]))
     for data in packed:

@@ -13,9 +13,10 @@ from ...errors import SettingsError, near_miss
 from ...files import check_target, replacing, shown
 from ...geometry import Sheet
 from ...registry import OUTPUT_FORMATS
+from ..credits import Credits
 from ..icc import written_profile
 from ..picture import Array, check_pixels
-from ..pil import checked_metadata
+from ..pil import checked_metadata, exif_block
 from ..press import Conversion
 from ..working import WorkingSpace
 
@@ -32,7 +33,7 @@ class Encoding:
     `dpi`: the resolution in pixels per inch. `metadata`: texts by name. `lossless`: whether a format that can do both stores the
     pixels, in its own bits, without loss. `space`: the working space of the pixels, None for sRGB. `press`: what they are
     converted to; None to store them as they are. `sheet`: the print, None for the size that follows from the resolution;
-    `crop_marks`: whether a format with pages marks its corners.
+    `crop_marks`: whether a format with pages marks its corners. `credits`: what the photograph says of itself, if that is kept.
     """
 
     dpi: float = 72.0
@@ -42,6 +43,7 @@ class Encoding:
     space: WorkingSpace | None = None
     sheet: Sheet | None = None
     crop_marks: bool = False
+    credits: Credits | None = None
 
     @property
     def profile(self) -> bytes:
@@ -53,6 +55,11 @@ class Encoding:
     def cmyk(self) -> bool:
         """Whether the file holds CMYK."""
         return self.press is not None and self.press.space == "cmyk"
+
+    def exif(self) -> bytes:
+        """Return the EXIF block to embed."""
+        credits = self.credits or Credits()
+        return exif_block(self.dpi, self.metadata, credits.exif_texts, credits.exif_date)
 
     def samples(self, block: Array) -> Array:
         """Return rows of pixels (rows, width, 3 or 4) as the values to store, in [0, 1] or slightly outside; alpha stays."""
@@ -91,6 +98,7 @@ class OutputFormat:
 def save(
     path: str | Path, pixels: Array, *, dpi: float = 72, metadata: Mapping[str, str] | None = None, lossless: bool = False,
     press: Conversion | None = None, space: WorkingSpace | None = None, sheet: Sheet | None = None, crop_marks: bool = False,
+    credits: Credits | None = None,
 ) -> None:  # fmt: skip
     """Write pixels (height, width, 3) in [0, 1], or 4 channels with alpha by which colours are not multiplied, to `path`.
 
@@ -98,8 +106,8 @@ def save(
     per channel, JPEG (4:4:4) and WebP (4:2:0) with 8 bits at quality 95, WebP without loss if `lossless`, PDF with 8 bits, of the
     size of `sheet`, with `crop_marks`.
 
-    Values are clipped to [0, 1] and rounded. The file has the profile of its colours; the
-    resolution in pixels per inch; and `metadata`, which `read_metadata` returns (JPEG has room for 64 kB; of more, only
+    Values are clipped to [0, 1] and rounded. The file has the profile of its colours; the resolution in pixels per inch;
+    `metadata`, which `read_metadata` returns; and `credits`, for other programs (JPEG has room for 64 kB; of longer metadata only
     `Software` is kept). For TIFF and PNG the memory used does not grow with the picture.
 
     The file is replaced atomically. Raises `SettingsError` for the suffix, size or dpi, `OutputError` for NaN, a wrong shape,
@@ -113,7 +121,7 @@ def save(
     check_pixels(pixels)
     if not MIN_DPI <= dpi <= MAX_DPI:
         raise SettingsError(f"--dpi {dpi} must be from {MIN_DPI} to {MAX_DPI}")
-    encoding = Encoding(float(dpi), checked_metadata(metadata or {}), lossless, press, space, sheet, crop_marks)
+    encoding = Encoding(float(dpi), checked_metadata(metadata or {}), lossless, press, space, sheet, crop_marks, credits)
     output_format = format_of(path)
     with replacing(path, lambda written: output_format.check(written, pixels, encoding)) as stream:
         output_format.encode(stream, pixels, encoding)

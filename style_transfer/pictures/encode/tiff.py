@@ -11,11 +11,13 @@ import numpy as np
 import tifffile
 
 from ...registry import OUTPUT_FORMATS
+from ..credits import xmp_packet
 from ..picture import Array, quantize
 from ..pil import ascii_only
 from .saving import Encoding, OutputFormat
 
 STRIP_ROWS: Final = 64
+XMP_TAG: Final = 700
 CLASSIC_BYTES: Final = (1 << 32) - (1 << 25)
 """The most raw bytes of a classic TIFF, whose offsets have 32 bits; the margin is for deflate's overhead, profile and tags."""
 
@@ -41,7 +43,18 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
             description=json.dumps(metadata) if metadata else None,
             software=ascii_only(metadata["Software"]) if "Software" in metadata else False,
             metadata=None,
+            extratags=_extra_tags(encoding),
         )
+
+
+def _extra_tags(encoding: Encoding) -> list[tuple[int, int, int, bytes | str, bool]]:
+    """Return the tags of the photograph's credits: author, copyright, and an XMP packet."""
+    if encoding.credits is None:
+        return []
+    packet = xmp_packet(encoding.dpi, encoding.credits)
+    tags: list[tuple[int, int, int, bytes | str, bool]] = [(XMP_TAG, 1, len(packet), packet, True)]
+    tags += [(tag, 2, 0, text, True) for tag, text in encoding.credits.exif_texts.items()]
+    return tags
 
 
 def check(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
