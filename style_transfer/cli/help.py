@@ -24,7 +24,7 @@ TOPICS: Final = {
     "colour": "the colours of the result, transparency, soft proof",
     "masks": "styles for parts of the content",
     "size": "scales, sizes of the styles, dry run",
-    "print": "sizes on paper, resolution, bleed, wide gamut, press, proof",
+    "print": "sizes on paper, bleed, sharpening, wide gamut, press, proof",
     "devices": "CPU and GPUs, memory, precision",
     "watching": "live page, previews, animation, report, messages",
     "networks": "networks, weights, layers",

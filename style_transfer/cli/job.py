@@ -14,14 +14,17 @@ from .. import engine
 from ..errors import SettingsError, near_miss
 from ..files import Task, exists, similar_name
 from ..geometry import Size
+from ..geometry.sheet import INCH
 from ..losses.guidance import Region, as_mask, coverage_at, regions_of
 from ..networks import network_spec
 from ..networks.loading import Weights, load_weights
 from ..pictures import Picture, Pixels, Reading, format_of, load
 from ..pictures.color import Coloring
+from ..pictures.color.sharpening import sharpen
 from ..pictures.tensors import from_pixels, to_pixels, to_tensor
 from ..settings import INITS, Resolved
 from ..settings.command import SCREEN_DPI, CommandOptions
+from ..settings.paper import parse_length
 from .outputs import OutputFiles
 from .printing import PrintPlan, style_notes
 
@@ -104,7 +107,16 @@ class JobReader:
         files.check_space(run.stages, alpha=content.alpha is not None)
         display = unchanged if files.space is None else files.space.to_srgb
         fetched = load_weights(settings, progress=not self.options.quiet, warn=self.note) if weights else None
-        return Job(run, fetched, coloring.finish, tuple(self._readings.items()), plan, display)
+        finish = self._finish(coloring, max(run.stages[-1].size))
+        return Job(run, fetched, finish, tuple(self._readings.items()), plan, display)
+
+    def _finish(self, coloring: Coloring, long_side: int) -> Callable[[Pixels], Pixels]:
+        """Return what gives painted pixels their final colours and sharpness; `long_side` is that of the result."""
+        options = self.options
+        if not options.sharpen:
+            return coloring.finish
+        radius = parse_length("--sharpen-radius", options.sharpen_radius) / INCH * options.resolution / long_side
+        return lambda pixels: sharpen(coloring.finish(pixels), options.sharpen, radius * max(pixels.shape[:2]))
 
     def _load_picture(self, path: str, files: OutputFiles, *, alpha: bool = False) -> Picture:
         """Load a content, style or initial picture, in the working space and soft-proofed if the command asks for that."""

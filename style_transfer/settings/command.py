@@ -93,6 +93,9 @@ class CommandOptions:
     crop_marks: bool = option(False, "mark the corners of the trimmed print in a .pdf", topic="print", flag=True)
     style_print_size: str | None = option(None, "compare with styles whose long side is so long in the print, such as 40cm, so "
         "that strokes have the same size at any resolution", **LENGTH)  # fmt: skip
+    sharpen: float = option(0.0, "sharpen the lightness of the result by this amount, for ink that spreads; 1 is usual",
+        topic="print", kind=float, minimum=0.0, maximum=10.0)  # fmt: skip
+    sharpen_radius: str = option("0.13mm", "sharpen with this radius in the print (standard deviation)", **LENGTH)
     output_space: str = option("srgb", "read, paint and write pictures in this RGB space, or in that of an ICC profile",
         topic="print", words=RGB_SPACES, open_words=True, metavar="FILE", check=check_not_empty)  # fmt: skip
     output_profile: str | None = option(None, "convert the result to the colours of this ICC profile, of a press (CMYK, in .tif) "

@@ -12,6 +12,7 @@ from PIL import Image
 from support.command_line import fails, pixels
 
 from style_transfer import cli, pictures
+from style_transfer.pictures.color.sharpening import sharpen
 
 RUN = ["c.png", "s.png", "--weights", "w.safetensors", "-ms", "1000", "-ii", "1", "-i", "1", "--print-size"]
 """c.png is 60x48, so that at 25.4 dpi, which is a pixel a millimetre, it is 60x48 mm."""
@@ -102,3 +103,11 @@ def test_a_pdf_has_the_boxes_of_the_print(place: Path, capsys: pytest.CaptureFix
     assert boxes[b"BleedBox"] == pytest.approx([side * 72 / 25.4 for side in (5, 5, 77, 44)], abs=1e-4)
     assert b"/Width 72 /Height 39 " in data
     fails([*run, "-o", "o.tif"], 2, capsys, "--crop-marks goes with a .pdf, not with o.tif")
+
+
+def test_sharpening_has_a_radius_in_the_print(place: Path) -> None:
+    """1 mm at 25.4 dpi is a pixel; with a strength of 0 the result is the photograph, sharpened."""
+    run = [*RUN, "60x48mm", "--dpi", "25.4", "--strength", "0", "--sharpen", "0.8", "--sharpen-radius", "1mm", "-o", "o.tif"]
+    assert cli.main(run) == 0
+    np.testing.assert_allclose(pixels("o.tif"), sharpen(pictures.load("c.png").pixels, 0.8, 1.0), atol=3e-4)
+    assert json.loads(Path("o.tif.json").read_text())["print"]["sharpen"] == 0.8
