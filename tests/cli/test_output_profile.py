@@ -44,7 +44,7 @@ def test_a_run_writes_cmyk(place: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["-o", "o.png", "--output-profile", "press.icc"], ["o.png: PNG is not for CMYK; use .tif"]),
+        (["-o", "o.png", "--output-profile", "press.icc"], ["o.png: PNG is not for CMYK; use .pdf, .tif"]),
         (["-o", "o.tif", "--output-profile", "pres.icc"], ["no such file", "did you mean 'press.icc'"]),
         (["-o", "o.tif", "--output-profile", "c.png"], ["is not an ICC profile"]),
         (["-o", "o.tif", "--output-profile", "press.icc", "--ink-limit", "90"], ["--ink-limit must be at least 100"]),
@@ -103,3 +103,18 @@ def test_a_soft_proof_is_written_at_the_end(place: Path, capsys: pytest.CaptureF
     Path("t.png").replace("p.tif.proof.png")
     fails(["c.png", "p.tif.proof.png", "-o", "p.tif", "--proof-output", "press.icc"], 2, capsys, "--proof-output p.tif.proof.png")
     fails(command("--proof-output", "c.png"), 2, capsys, "--proof-output c.png: is not an ICC profile")
+
+
+def test_a_finished_picture_is_written_again_from_its_checkpoint(place: Path) -> None:
+    """Another format, with a profile, a soft proof and marks, without a further step."""
+    put(place / "press.icc", cmyk_profile(0.1))
+    run = [*command()[:4], "-ms", "32", "-ii", "2", "-i", "1", "--print-size", "60x48mm", "--dpi", "25.4", "--keep-checkpoint"]
+    assert cli.main([*run, "-o", "o.tif"]) == 0
+    again = ["--resume", "--checkpoint", "o.tif.checkpoint", "--output-profile", "press.icc", "--proof-output", "press.icc"]
+    assert cli.main([*run, *again, "-o", "p.tif"]) == 0
+    expected = Press(cmyk_profile(0.1), "cmyk", "test").convert(pictures.load("o.tif").pixels)
+    with tifffile.TiffFile("p.tif") as file:
+        np.testing.assert_allclose(file.asarray() / 65535, expected, atol=1e-3)
+    assert json.loads(Path("p.tif.json").read_text())["gamut"]["profile"] == "test"
+    assert cli.main([*run, *again, "--crop-marks", "-o", "p.pdf"]) == 0
+    assert b"PDF/X-4" in Path("p.pdf").read_bytes() and Path("p.pdf.proof.png").exists()

@@ -1,7 +1,7 @@
 """Sharpening for print: an unsharp mask on the lightness of Oklab, so that edges get no coloured fringes.
 
-Ink spreads into paper, and pictures for print are sharpened so that it looks right there: with haloes of 1/100 to 1/50 inch, which
-nobody sees at the distance at which prints are looked at (Fraser and Schewe, "Real World Image Sharpening", 2009).
+Ink spreads into paper, and pictures for print are sharpened to make up for it: with haloes of 1/100 to 1/50 inch, which nobody
+sees at the distance at which prints are looked at (Fraser and Schewe, "Real World Image Sharpening", 2009).
 """
 
 from __future__ import annotations
