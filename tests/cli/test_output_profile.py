@@ -89,7 +89,9 @@ def test_colours_beyond_srgb_stay_through_a_run(place: Path) -> None:
 
 def test_a_soft_proof_is_written_at_the_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     press = Press(put(place / "press.icc", cmyk_profile(0.1)).read_bytes(), "cmyk", "test")
-    assert cli.main(command("-o", "o.tif", "--proof-output", "press.icc", "--save-every", "1")) == 0
+    assert cli.main(command("-o", "o.tif", "--proof-output", "press.icc", "--save-every", "1", "--report", "r.html")) == 0
+    shown = Path("r.html").read_text()
+    assert "As the print will look" in shown and "colours that test does not have" in shown and "Most ink" in shown
     assert capsys.readouterr().err.count("out of gamut of test") == 1
     painted = pictures.load("o.tif").pixels
     found = json.loads(Path("o.tif.json").read_text())["gamut"]

@@ -96,7 +96,8 @@ def test_faults(more: list[str], words: list[str], place: Path, capsys: pytest.C
 
 def test_a_pdf_has_the_boxes_of_the_print(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = [*RUN, "66x33mm", "--bleed", "3mm", "--dpi", "25.4", "--crop-marks"]
-    assert cli.main([*run, "-o", "o.pdf"]) == 0
+    assert cli.main([*run, "-o", "o.pdf", "--report", "r.html"]) == 0
+    assert "o.pdf, at a small size" in Path("r.html").read_text()
     data = Path("o.pdf").read_bytes()
     boxes = {name: [float(x) for x in box.split()] for name, box in re.findall(rb"/(\w+Box) \[([^]]*)\]", data)}
     assert boxes[b"TrimBox"] == pytest.approx([side * 72 / 25.4 for side in (8, 8, 74, 41)], abs=1e-4)
