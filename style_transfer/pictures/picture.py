@@ -6,8 +6,9 @@ Inside the program a picture is float32 sRGB in [0, 1], shape (height, width, 3)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from ..errors import OutputError
 
+S = TypeVar("S")
 T = TypeVar("T")
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.float32]
@@ -118,6 +120,19 @@ def for_row_blocks(shape: tuple[int, ...], work: Callable[[slice], T]) -> list[T
     """Return the results of `work` for all blocks of `row_blocks`, computed on up to `THREADS` threads."""
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         return list(pool.map(work, row_blocks(shape)))
+
+
+def in_order(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Yield the results of `work` for items in their order, computed on up to `THREADS` threads, no further ahead than that."""
+    threads = min(THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[T]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def check_pixels(pixels: Array) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ...registry import OUTPUT_FORMATS
 from ..credits import XMP_KEY, xmp_packet
 from ..icc import written_profile
-from ..picture import Array, check_pixels, quantize
+from ..picture import Array, check_pixels, in_order, quantize
 from .saving import Encoding, OutputFormat
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -81,9 +81,12 @@ def filtered_rows(pixels: Array, encoding: Encoding, dtype: type[np.uint8] | typ
     step = (4 if encoding.cmyk else pixels.shape[2]) * np.dtype(dtype).itemsize
     row_bytes = pixels.shape[1] * step
     above = np.zeros((1, row_bytes), np.uint8)
-    for top in range(0, pixels.shape[0], STRIP_ROWS):
+
+    def converted(top: int) -> Array:
         strip = quantize(encoding.samples(pixels[top : top + STRIP_ROWS]), dtype)
-        strip = strip.astype(strip.dtype.newbyteorder(">"), order="C", copy=False)
+        return strip.astype(strip.dtype.newbyteorder(">"), order="C", copy=False)
+
+    for strip in in_order(converted, range(0, pixels.shape[0], STRIP_ROWS)):
         rows = strip.view(np.uint8).reshape(-1, row_bytes)
         sub = rows.copy()
         sub[:, step:] -= rows[:, :-step]

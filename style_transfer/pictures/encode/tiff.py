@@ -12,7 +12,7 @@ import tifffile
 
 from ...registry import OUTPUT_FORMATS
 from ..credits import xmp_packet
-from ..picture import Array, quantize
+from ..picture import Array, in_order, quantize
 from ..pil import ascii_only
 from .saving import Encoding, OutputFormat
 
@@ -76,11 +76,14 @@ def _shape(pixels: Array, encoding: Encoding) -> tuple[int, ...]:
 
 
 def _strips(pixels: Array, encoding: Encoding) -> Iterator[bytes]:
-    """Yield the strips of a 16-bit RGB, RGBA or CMYK picture: horizontal differences (predictor 2), then deflate."""
-    for top in range(0, pixels.shape[0], STRIP_ROWS):
+    """Return the strips of a 16-bit RGB, RGBA or CMYK picture: horizontal differences (predictor 2), then deflate."""
+
+    def packed(top: int) -> bytes:
         strip = quantize(encoding.samples(pixels[top : top + STRIP_ROWS]), np.uint16)
         strip[:, 1:] -= strip[:, :-1].copy()  # modulo 65536, as the predictor requires
-        yield zlib.compress(strip.astype("<u2", copy=False).tobytes(), 6)
+        return zlib.compress(strip.astype("<u2", copy=False).tobytes(), 6)
+
+    return in_order(packed, range(0, pixels.shape[0], STRIP_ROWS))
 
 
 OUTPUT_FORMATS.register(".tif", ".tiff")(OutputFormat("TIFF", bits=16, alpha=True, encode=encode, check=check, cmyk=True))
