@@ -29,12 +29,24 @@ def lab_profile() -> bytes:
 
 
 @dataclass(frozen=True)
-class SoftProof:
-    """The conversion of pixels to sRGB as the press will show them, relative to the white of its paper."""
+class _Shown:
+    """A conversion to sRGB that shows something of the print of a press."""
 
     press: Press
-    icc: bytes = written_profile()
-    space: str = "rgb"
+
+    @property
+    def icc(self) -> bytes:
+        """The profile of the result, sRGB."""
+        return written_profile()
+
+    @property
+    def space(self) -> str:
+        """The colour space of the result."""
+        return "rgb"
+
+
+class SoftProof(_Shown):
+    """The conversion of pixels to sRGB as the press will show them, relative to the white of its paper."""
 
     def convert(self, block: Array, source: bytes | None = None) -> Array:
         """Return pixels (rows, width, 3) of the profile `source`, by default sRGB, as sRGB of the print."""
@@ -42,17 +54,12 @@ class SoftProof:
         return np.clip(transform(values, self.press.icc, srgb_profile(), (self.press.space, "rgb"), 0), 0, 1)
 
 
-@dataclass(frozen=True)
-class GamutMap:
+class GamutMap(_Shown):
     """The conversion of pixels to a gray sRGB picture in which colours that the press does not have are yellow to red.
 
     A colour is compared with what the press makes of it relative to the white of its paper (relative colorimetric, without black
     point compensation, whatever the intent of the print), by CIEDE2000: yellow from `VISIBLE` on, red at `STRIKING`.
     """
-
-    press: Press
-    icc: bytes = written_profile()
-    space: str = "rgb"
 
     def differences(self, block: Array, source: bytes | None = None) -> Array:
         """Return the CIEDE2000 (rows, width) between pixels and their print."""

@@ -21,7 +21,11 @@ SIGNALS: Final = {
     "prophoto": signals.PROPHOTO,
 }  # fmt: skip
 """The spaces that --output-space has names for."""
-SRGB: Final = signals.profile(SIGNALS["srgb"], formula=True)
+
+
+def exact_srgb() -> bytes:
+    """Return the profile of sRGB for conversions from and to working spaces."""
+    return signals.profile(SIGNALS["srgb"], formula=True)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class WorkingSpace:
 
     def from_srgb(self, block: Array) -> Array:
         """Return sRGB pixels (rows, width, 1 or 3) as values of this space, not clipped."""
-        return transform(np.broadcast_to(block, (*block.shape[:2], 3)), SRGB, self.exact, ("rgb", "rgb"), BLACK_POINT)
+        return transform(np.broadcast_to(block, (*block.shape[:2], 3)), exact_srgb(), self.exact, ("rgb", "rgb"), BLACK_POINT)
 
     def from_samples(self, block: Pixels, space: str, profile: tuple[bytes, str] | None) -> Array:
         """Return samples of `space`, as `icc.to_srgb` takes them, as values of this space; its own values stay as they are."""
@@ -52,7 +56,7 @@ class WorkingSpace:
         result = pixels.copy()
 
         def convert(rows: slice) -> None:
-            block = transform(pixels[rows, :, :3], self.exact, SRGB, ("rgb", "rgb"), BLACK_POINT)
+            block = transform(pixels[rows, :, :3], self.exact, exact_srgb(), ("rgb", "rgb"), BLACK_POINT)
             np.clip(block, 0, 1, out=result[rows, :, :3])
 
         for_row_blocks(pixels.shape, convert)
@@ -66,7 +70,7 @@ def read_space(flag: str, name: str) -> WorkingSpace | None:
         space = WorkingSpace(signal.name, signals.profile(signal), signals.profile(signal, formula=True))
         return None if name == "srgb" else space
     icc = read_profile(flag, name, ("rgb",))[0]
-    return None if is_same(icc, SRGB) else WorkingSpace(profile_name(icc), icc, icc)
+    return None if is_same(icc, exact_srgb()) else WorkingSpace(profile_name(icc), icc, icc)
 
 
 def convert_samples(

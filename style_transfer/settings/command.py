@@ -88,7 +88,7 @@ class CommandOptions:
         default_help=f"{SCREEN_DPI:g}, or {PRINT_DPI:g} with --print-size")  # fmt: skip
     print_fit: str = option("crop", "fit a photograph of another shape than the print's in this way", topic="print",
         words=PRINT_FITS)  # fmt: skip
-    bleed: str | None = option(None, "paint so much beyond each side of the print, such as 3mm, for the knife", **LENGTH)
+    bleed: str | None = option(None, "paint so much beyond each side of the print, such as 3mm, to be trimmed off", **LENGTH)
     bleed_from: str = option("mirror", "paint this in the bleed", topic="print", words=BLEEDS)
     crop_marks: bool = option(False, "mark the corners of the trimmed print in a .pdf", topic="print", flag=True)
     style_print_size: str | None = option(None, "compare with styles whose long side is so long in the print, such as 40cm, so "
@@ -98,8 +98,8 @@ class CommandOptions:
     sharpen_radius: str = option("0.13mm", "sharpen with this radius in the print (standard deviation)", **LENGTH)
     output_space: str = option("srgb", "read, paint and write pictures in this RGB space, or in that of an ICC profile",
         topic="print", words=RGB_SPACES, open_words=True, metavar="FILE", check=check_not_empty)  # fmt: skip
-    output_profile: str | None = option(None, "convert the result to the colours of this ICC profile, of a press (CMYK, in .tif) "
-        "or a printer (RGB)", topic="print", metavar="FILE", check=check_not_empty)  # fmt: skip
+    output_profile: str | None = option(None, "convert the result to the colours of this ICC profile, of a press (CMYK, in .tif "
+        "and .pdf) or of a printer (RGB)", topic="print", metavar="FILE", check=check_not_empty)  # fmt: skip
     proof_output: str | None = option(None, "write how the result looks in the print of this ICC profile to OUTPUT.proof.png, "
         "which colours it lacks to OUTPUT.gamut.png, and how many to OUTPUT.json", topic="print", metavar="FILE",
         check=check_not_empty)  # fmt: skip
