@@ -101,11 +101,11 @@ class Painter:
         names = [str(device) for network in loaded for device in network.devices] * self.group.size
         if self.options.dry_run:
             if not self.group.rank:
-                print_plan(job.run, files.path, loaded, names, self.group.size)
+                print_plan(job, files.path, loaded, names, self.group.size)
             return 0
         checkpoint = self.shared(files.load_checkpoint, lambda found: None)
         state = None if checkpoint is None else checkpoint.state
-        about = (files.task, self.settings, self.options, loaded[0], names, job.run.stages, job.readings)
+        about = (files.task, self.settings, self.options, loaded[0], names, job.run.stages, job.readings, job.plan)
         recipe = self.shared(lambda: make_recipe(self.command.argv, *about))
         checkpointer = None
         if files.checkpoint is not None:
@@ -128,10 +128,10 @@ class Painter:
                 make_current(checkpoint, files.checkpoint)
         del checkpoint
         info = self._info(files, job, recipe, state, control)
-        writer = PictureWriter(files, recipe, self.warn, state, job.run.stages)
+        writer = PictureWriter(files, recipe, self.warn, state, job.run.stages, None if job.plan is None else job.plan.sheet)
         for observer in self.observers:
             observer.begin(info)
-        picture_run = PictureRun(job.run, info, writer, checkpointer, self.observers, self.interrupt)
+        picture_run = PictureRun(job, info, writer, checkpointer, self.observers, self.interrupt)
         complete = info.resumed == (len(job.run.stages) - 1, job.run.stages[-1].steps)
         try:
             if self.shared(lambda: complete):
@@ -177,13 +177,14 @@ class Painter:
     def _info(self, files: OutputFiles, job: Job, recipe: Mapping[str, Any], state: State | None, control: Control) -> RunInfo:
         stages, run = job.run.stages, job.run
         done = 0 if state is None else sum(stage.steps for stage in stages[: state.index]) + state.step
-        start = run.init if run.init is not None else run.content if self.settings.init == "content" else None
+        content = job.shown(run.content.largest)
+        start = job.shown(run.init.largest) if run.init is not None else content if self.settings.init == "content" else None
         return RunInfo(
             task=files.task,
-            content=run.content.largest,
-            start=None if start is None else start.largest,
+            content=content,
+            start=start,
             stages=stages,
-            finish=job.finish,
+            finish=lambda pixels: job.display(job.finish(pixels)),
             recipe=recipe,
             identity=identity_of(recipe),
             inputs=files.roles,

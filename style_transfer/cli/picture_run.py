@@ -12,7 +12,7 @@ import torch
 
 from ..compute import memory
 from ..compute.distributed import Request
-from ..engine import Iterate, Job, State, picture_of
+from ..engine import Iterate, State, picture_of
 from ..engine.checkpointer import Checkpointer
 from ..errors import NumericError, OutputError, StyleTransferError
 from ..files import exists
@@ -21,6 +21,7 @@ from ..observers.console import TimeLeft
 from ..pictures import Pixels
 from ..pictures.tensors import to_pixels
 from .interrupt import Interrupt
+from .job import Job
 from .outputs import PictureWriter
 
 
@@ -203,7 +204,7 @@ class PictureRun:
         if not iterate.finite():
             return
         try:
-            self._write(progress, finished=iterate.ends_run, ends_scale=True)
+            self._write(progress, finished=iterate.ends_run, ends_scale=True, last=True)
         except OutputError as error:
             if self.checkpointer is None:
                 raise
@@ -231,7 +232,7 @@ class PictureRun:
             state = dataclasses.replace(state, seconds=state.seconds - self.paused)
             if skipped:
                 state = dataclasses.replace(state, ended=(*state.ended, (iterate.index, iterate.step)))
-            room = 0 if self.job.settings.memory is not None else copy_room(iterate)
+            room = 0 if self.job.run.settings.memory is not None else copy_room(iterate)
             self.checkpointer.write(state, self.group, room)
             for observer in self.observers:
                 observer.checkpointed()
@@ -248,23 +249,24 @@ class PictureRun:
         except OutputError as error:
             self.writer.note(f"{error}; the run continues without saving this iteration")
 
-    def _write(self, progress: Progress, *, finished: bool, ends_scale: bool) -> None:
-        """Write the picture and OUTPUT.json. In a group of processes all ranks call this, and rank 0 writes."""
+    def _write(self, progress: Progress, *, finished: bool, ends_scale: bool, last: bool = False) -> None:
+        """Write the picture and OUTPUT.json, the `last` with a soft proof. All ranks of a group call this, and rank 0 writes."""
         iterate = progress.iterate
         pixels = to_pixels(iterate.image())
         if self.group.rank:
             return
         self.gathered = pixels if self.group.size > 1 else None
         report = sidecar(progress, self.checkpointer, finished=finished)
-        pixels = self.info.finish(pixels)
-        metadata = self.writer.save(pixels, iterate.size, iterate.step, iterate.steps, report)
+        pixels = self.job.finish(pixels)
+        metadata = self.writer.save(pixels, iterate.size, iterate.step, iterate.steps, report, last=last)
         self.writer.save_frame(iterate, pixels, metadata)
         if finished or ends_scale:
+            pixels = self.job.display(pixels)
             for observer in self.observers:
                 observer.saved(progress, pixels)
 
     def _write_state(self, state: State, *, finished: bool) -> None:
         """Write the picture of a state. Raises `OutputError`."""
-        picture = picture_of(state, self.job.content.nearest(state.size), self.job.regions)
-        steps = self.job.stages[state.index].steps
-        self.writer.save(self.info.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished})
+        picture = picture_of(state, self.job.run.content.nearest(state.size), self.job.run.regions)
+        steps = self.job.run.stages[state.index].steps
+        self.writer.save(self.job.finish(to_pixels(picture)), state.size, state.step, steps, {"finished": finished}, last=True)

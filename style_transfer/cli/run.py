@@ -33,6 +33,7 @@ from .job import Job
 from .outputs import OutputFiles
 from .painter import Painter
 from .parser import Command
+from .printing import check_print
 from .tasks import pictures, plan_tasks, shard_of
 
 
@@ -45,6 +46,7 @@ class CommandRun:
 
     def __init__(self, command: Command) -> None:
         self.command, self.options = command, command.options
+        check_print(command.settings, command.options)
         self.settings = command.settings.resolve()
         self.several = self.options.each is not None or self.options.grid or is_folder(command.content)
         """Whether the command asks for several pictures, even if only one is found."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..compute.resampling import ImagePyramid
 from ..errors import ImageError, SettingsError
-from ..geometry import Stage
+from ..geometry import Size, Stage
 from ..losses.guidance import Region
 from ..networks import NetworkSpec
 from ..networks.forward import Network
@@ -60,9 +60,12 @@ class Job:
     @classmethod
     def create(
         cls, content: Tensor | ImagePyramid, styles: Sequence[Tensor | ImagePyramid], settings: Resolved, *,
-        init: Tensor | ImagePyramid | None = None, regions: Sequence[Region] = (),
+        init: Tensor | ImagePyramid | None = None, regions: Sequence[Region] = (), shape: Size | None = None,
     ) -> Job:  # fmt: skip
-        """Return a checked job. Raises `SettingsError` or `ImageError`."""
+        """Return a checked job. The result has the shape of `shape`, by default that of the content, which is stretched to it.
+
+        Raises `SettingsError` or `ImageError`.
+        """
         with torch.inference_mode(False):  # tensors of inference mode cannot be differentiated
             photograph = _checked("the content picture", content)
             paintings = tuple(_checked(f"style picture {number}", style) for number, style in enumerate(styles, 1))
@@ -70,7 +73,7 @@ class Job:
             start = None if init is None else _checked("the initial picture", init)
         if init is None and settings.init not in INITS:
             raise SettingsError(f"init {settings.init!r} is not one of {', '.join(INITS)}; pass a picture as the argument init")
-        stages = plan_stages(photograph.size, [style.size for style in paintings], settings)
+        stages = plan_stages(shape or photograph.size, [style.size for style in paintings], settings)
         return cls(photograph, paintings, settings, stages, start, tuple(regions))
 
     def check_network(self, spec: NetworkSpec) -> None:

@@ -1,7 +1,8 @@
-"""Integers only: sizes and scales, boxes, tiles, windows and bands of rows."""
+"""Sizes and scales, prints, boxes, tiles, windows and bands of rows: numbers without pictures."""
 
 from __future__ import annotations
 
 from .scales import Size, Stage, at_scale, fit, resolve_end_scale, scales
+from .sheet import Framing, Sheet, frame
 
-__all__ = ["Size", "Stage", "at_scale", "fit", "resolve_end_scale", "scales"]
+__all__ = ["Framing", "Sheet", "Size", "Stage", "at_scale", "fit", "frame", "resolve_end_scale", "scales"]

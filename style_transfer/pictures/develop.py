@@ -9,9 +9,10 @@ import numpy as np
 
 from ..errors import ImageError
 from ..files import shown
-from .icc import is_srgb, profile_name, soft_proof, to_srgb, usable_profile
+from .icc import is_srgb, profile_name, soft_proof, usable_profile
 from .picture import CHANNELS, Array, Picture, Pixels, Reading, Samples, map_row_blocks, row_blocks
 from .shaper import gray_table, shaper
+from .working import WorkingSpace, convert_samples
 
 TURNS: Final[dict[int, Callable[[Array], Array]]] = {
     1: lambda a: a,
@@ -39,12 +40,15 @@ class DecodedPicture:
     upright (height, width). `notes` are complete when all rows have been converted.
     """
 
-    def __init__(self, raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: bool = False) -> None:
+    def __init__(
+        self, raw: Samples, name: str, proof: bytes | None = None, *, keep_alpha: bool = False, space: WorkingSpace | None = None
+    ) -> None:
         """Choose the conversion of samples; `proof` is a CMYK profile, whose printing condition limits the colours.
 
+        The pixels have the values of a working `space` instead of sRGB, if one is given.
         Raises `ImageError` for floats whose white is not 1.
         """
-        self._raw, self._name, self._proof = raw, name, proof
+        self._raw, self._name, self._proof, self._space = raw, name, proof, space
         notes = self._notes = raw.notes
         colours = CHANNELS[raw.space]
         transparent = raw.values.shape[2] > colours and any(block[..., colours].min() < raw.white for block in raw.blocks())
@@ -63,7 +67,7 @@ class DecodedPicture:
             notes.append("CMYK without a colour profile: converted by a plain formula, colours are approximate")
         if raw.values.dtype.kind == "f":
             _check_scale(raw, name)
-        self._by_value = None if self._unmultiplies else _by_value(raw, self._profile)
+        self._by_value = None if self._unmultiplies or space is not None else _by_value(raw, self._profile)
         self.reading = _reading(raw, converted=self._profile is not None, transparent=transparent, kept=keep_alpha)
         height, width = raw.values.shape[:2]
         self.size: tuple[int, int] = (width, height) if self._orientation in SIDEWAYS else (height, width)
@@ -131,10 +135,10 @@ class DecodedPicture:
                 block = _unmultiplied(block, np.divide(stored[..., colours:], raw.white, dtype=precision))
             low, high = min(low, float(block.min())), max(high, float(block.max()))
             _check_finite(block, self._name)
-            converted = raw.convert(block) if raw.convert else to_srgb(block, raw.space, self._profile)
+            converted = convert_samples(block, raw.space, self._profile, raw.convert, self._space)
             np.clip(converted, 0, 1, out=out)
         if self._proof is not None:
-            out[:] = np.clip(soft_proof(out, self._proof), 0, 1)
+            out[:] = np.clip(soft_proof(out, self._proof, None if self._space is None else self._space.exact), 0, 1)
         return low, high
 
     def _note_range(self, low: float, high: float) -> None:

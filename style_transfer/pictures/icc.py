@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import functools
 import io
-import stat
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import imagecodecs
 import numpy as np
 from PIL import ImageCms
 
-from ..errors import SettingsError
-from ..files import reason, shown, similar_name
+from ..files import shown
 from . import signals
 from .picture import CHANNELS, Array, Pixels
 
@@ -47,7 +44,7 @@ def written_profile() -> bytes:
     return signals.profile(signals.Signal(signals.SRGB))
 
 
-def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, str], flags: int) -> Array:
+def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, str], flags: int, intent: int = RELATIVE) -> Array:
     """Convert float32 (rows, columns, channels) in [0, 1] between two ICC profiles, in floating point.
 
     `values` and the result are not clipped. CMYK is ink in [0, 1]. Raises imagecodecs.CmsError.
@@ -62,15 +59,20 @@ def transform(values: Array, source: bytes, target: bytes, spaces: tuple[str, st
         colorspace=inside,
         outcolorspace=outside,
         outdtype=np.float32,
-        intent=RELATIVE,
+        intent=intent,
         flags=flags,
     )
     return result / np.float32(100) if outside == "cmyk" else result
 
 
-@functools.lru_cache(maxsize=4)
 def is_srgb(icc: bytes) -> bool:
-    """Return whether a profile for RGB leaves all colours as they are, to half a level of 8 bits, as profiles of sRGB do."""
+    """Return whether a profile for RGB has the colours of sRGB, to half a level of 8 bits."""
+    return is_same(icc, srgb_profile())
+
+
+@functools.lru_cache(maxsize=8)
+def is_same(icc: bytes, other: bytes) -> bool:
+    """Return whether a profile for RGB has the colours of another one, to half a level of 8 bits."""
     if not _is_profile(icc) or icc[16:20] != b"RGB ":
         return False
     axis = np.linspace(0, 1, 18, dtype=np.float32)
@@ -78,8 +80,8 @@ def is_srgb(icc: bytes) -> bool:
     grays = np.repeat(np.linspace(0, 1, 18 * 18, dtype=np.float32), 3).reshape(18, -1, 3)  # with most of the darks
     values = np.concatenate([colours, grays], axis=1)
     try:
-        result = transform(values, icc, srgb_profile(), ("rgb", "rgb"), BLACK_POINT)
-    except RuntimeError:  # as in `_works`
+        result = transform(values, icc, other, ("rgb", "rgb"), BLACK_POINT)
+    except RuntimeError:  # as in `works`
         return False
     return bool(np.abs(np.clip(result, 0, 1) - values).max() <= 0.5 / 255)
 
@@ -113,7 +115,7 @@ def usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[byt
             problem = f"its embedded colour profile is for {kind}, not for {space.upper()}"
         elif is_srgb(icc):
             return None
-        elif _works(lambda gray: transform(gray, icc, srgb, (owner, "rgb"), BLACK_POINT), CHANNELS[owner]):
+        elif works(lambda gray: transform(gray, icc, srgb, (owner, "rgb"), BLACK_POINT), CHANNELS[owner]):
             if _keeps_white(icc, owner):
                 return icc, owner
             problem = "its embedded colour profile turns white into another colour"
@@ -121,7 +123,7 @@ def usable_profile(icc: bytes | None, space: str, notes: list[str]) -> tuple[byt
     return None
 
 
-def _works(convert: Callable[[Array], Array], channels: int) -> bool:
+def works(convert: Callable[[Array], Array], channels: int) -> bool:
     """Return whether a conversion of colours with so many channels has a finite result."""
     try:
         return bool(np.isfinite(convert(np.full((1, 1, channels), 0.5, np.float32))).all())
@@ -149,27 +151,11 @@ def to_srgb(block: Pixels, space: str, profile: tuple[bytes, str] | None) -> Arr
     return block
 
 
-def soft_proof(block: Array, profile: bytes) -> Array:
-    """Return sRGB pixels in the colours that the printing condition of a CMYK profile reproduces; black is as dark as its ink."""
-    ink = transform(block, srgb_profile(), profile, ("rgb", "cmyk"), BLACK_POINT)
-    return transform(np.clip(ink, 0, 1), profile, srgb_profile(), ("cmyk", "rgb"), 0)
+def soft_proof(block: Array, profile: bytes, space: bytes | None = None) -> Array:
+    """Return pixels in the colours that the printing condition of a CMYK profile reproduces; black is as dark as its ink.
 
-
-def read_proof(path: str | Path) -> bytes:
-    """Read the profile of --proof and try it. Raises `SettingsError`."""
-    name = f"--proof {shown(path)}"
-    try:
-        info = Path(path).stat()
-        profile = Path(path).read_bytes() if stat.S_ISREG(info.st_mode) and info.st_size <= 8 * MAX_ICC_BYTES else b""
-    except FileNotFoundError:
-        raise SettingsError(f"{name}: no such file{similar_name(path)}") from None
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{name}: cannot be read: {reason(error)}") from error
-    if len(profile) < MIN_ICC_BYTES or profile[36:40] != b"acsp":
-        raise SettingsError(f"{name}: is not an ICC profile; give a CMYK .icc or .icm file")
-    if profile[16:20] != b"CMYK":
-        kind = shown(profile[16:20].decode("latin-1")).strip()
-        raise SettingsError(f"{name}: is a profile for {kind}; give one for CMYK")
-    if not _works(lambda gray: soft_proof(gray, profile), 3):
-        raise SettingsError(f"{name}: the profile is broken or cannot convert to CMYK; give another")
-    return profile
+    `space` is the profile of the pixels and of the result, by default sRGB.
+    """
+    space = space or srgb_profile()
+    ink = transform(block, space, profile, ("rgb", "cmyk"), BLACK_POINT)
+    return transform(np.clip(ink, 0, 1), profile, space, ("cmyk", "rgb"), 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..errors import OutputError
 
+S = TypeVar("S")
 T = TypeVar("T")
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.float32]
@@ -162,19 +163,21 @@ def row_blocks(shape: tuple[int, ...], pixels: int | None = None) -> Iterator[sl
 
 
 def map_row_blocks(shape: tuple[int, ...], work: Callable[[slice], T]) -> Iterator[T]:
-    """Yield the results of `work` for all blocks of `row_blocks`, in order, computed on up to `THREADS` threads.
+    """Yield the results of `work` for all blocks of `row_blocks`; see `in_order`."""
+    return in_order(work, row_blocks(shape))
 
-    At most one result more than there are threads waits for its turn.
-    """
+
+def in_order(work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Yield the results of `work` for items in their order, computed on up to `THREADS` threads, no further ahead than that."""
     threads = min(THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads) as pool:
-        pending: deque[Future[T]] = deque()
-        for rows in row_blocks(shape):
-            pending.append(pool.submit(work, rows))
-            if len(pending) > threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        ahead: deque[Future[T]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def check_pixels(pixels: Array) -> None:

@@ -125,15 +125,17 @@ def _apply_numbers(raw: Samples, info: Mapping[str | tuple[int, int], Any]) -> N
         signals.apply(raw, signal)
 
 
-def to_pil(pixels: Array) -> Image.Image:
+def to_pil(pixels: Array, convert: Callable[[Array], Array] = lambda block: block) -> Image.Image:
     """Return (height, width, 3 or 4) pixels in [0, 1] as an 8-bit RGB or RGBA PIL picture, rounded and clipped.
+
+    `convert` changes the colours of blocks of rows.
 
     Raises `OutputError` for a wrong shape or NaN.
     """
     check_pixels(pixels)
     result = np.empty(pixels.shape, np.uint8)
     for rows in row_blocks(pixels.shape):
-        result[rows] = quantize(pixels[rows], np.uint8)
+        result[rows] = quantize(convert(pixels[rows]), np.uint8)
     return Image.fromarray(result)
 
 
@@ -215,8 +217,11 @@ def parse_exif(data: bytes) -> Image.Exif:
     return block
 
 
-def exif_block(dpi: float, metadata: Mapping[str, str]) -> bytes:
-    """Return an EXIF block with the resolution, the metadata as JSON in ImageDescription, and Software."""
+def exif_block(dpi: float, metadata: Mapping[str, str], texts: Mapping[int, bytes] | None = None, taken: str = "") -> bytes:
+    """Return an EXIF block with the resolution, the metadata as JSON in ImageDescription, and Software.
+
+    `texts` are further ones by their tag, and `taken` is the date at which a photograph was taken.
+    """
     block = Image.Exif()
     block[0x011A] = block[0x011B] = dpi  # XResolution, YResolution
     block[0x0128] = 2  # ResolutionUnit: inch
@@ -224,6 +229,10 @@ def exif_block(dpi: float, metadata: Mapping[str, str]) -> bytes:
         block[DESCRIPTION] = json.dumps(metadata)
     if "Software" in metadata:
         block[0x0131] = ascii_only(metadata["Software"])
+    for tag, text in (texts or {}).items():
+        block[tag] = text
+    if taken:
+        block.get_ifd(EXIF_IFD)[0x9003] = taken  # DateTimeOriginal
     return block.tobytes()
 
 

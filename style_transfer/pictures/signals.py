@@ -97,6 +97,11 @@ class Signal:
 
 ADOBE_RGB: Final = Signal(ADOBE, 563 / 256)
 """Adobe RGB (1998), whose exponent is 2 + 51/256."""
+DISPLAY_P3: Final = Signal(PRIMARIES[12])
+PROPHOTO: Final = Signal(
+    Primaries("ProPhoto RGB", (0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001), (0.3457, 0.3585)), 461 / 256
+)
+"""ProPhoto RGB (ROMM RGB, ISO 22028-2) with an exponent of 1.8 for all light, as in the profiles of image programs."""
 
 
 def from_codes(primaries: int, transfer: int) -> Signal | None:
@@ -185,8 +190,10 @@ def _fixed(values: Iterable[float]) -> bytes:
     return b"".join(struct.pack(">i", round(float(value) * 65536)) for value in values)
 
 
-def _curve(transfer: float | str) -> bytes:
-    """Return the curve tag of a transfer function: an exponent in 256ths, or a table of 16 bits."""
+def _curve(transfer: float | str, *, formula: bool = False) -> bytes:
+    """Return the curve tag of a transfer function: an exponent in 256ths, a table of 16 bits, or with `formula` sRGB's own."""
+    if formula and transfer == SRGB_CURVE:
+        return struct.pack(">4sIHH", b"para", 0, 3, 0) + _fixed([2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045])
     if transfer == LINEAR:
         return struct.pack(">4sII", b"curv", 0, 0)
     if not isinstance(transfer, str):
@@ -195,15 +202,26 @@ def _curve(transfer: float | str) -> bytes:
     return struct.pack(">4sII", b"curv", 0, CURVE_POINTS) + table
 
 
+def _columns(primaries: Primaries, *, neutral: bool) -> list[bytes]:
+    """Return the XYZ tags of red, green and blue; if `neutral`, they sum to D50 exactly in spite of rounding."""
+    columns = np.rint(65536 * to_d50(primaries))
+    if neutral:
+        columns[np.arange(3), columns.argmax(axis=1)] += np.rint(65536 * np.array(D50)) - columns.sum(axis=1)
+    return [b"XYZ " + bytes(4) + column.astype(">i4").tobytes() for column in columns.T]
+
+
 @functools.cache
-def profile(signal: Signal) -> bytes:
-    """Return an ICC profile of version 2 (ICC.1:2001-04) with the primaries and the curve of a signal, which is not PQ or HLG."""
+def profile(signal: Signal, *, formula: bool = False) -> bytes:
+    """Return an ICC profile of version 2 (ICC.1:2001-04) with the primaries and the curve of a signal, which is not PQ or HLG.
+
+    With `formula` sRGB's curve is exact, by a tag of version 4, and grays stay gray: for conversions, and not for files that old
+    programs read.
+    """
     text = (SRGB_NAME if signal == Signal(SRGB) else signal.name).encode("ascii") + b"\0"
     described = struct.pack(">4sII", b"desc", 0, len(text)) + text + bytes(78)
-    matrix = to_d50(signal.primaries)
     tags = {b"desc": described, b"cprt": b"text" + bytes(4) + b"CC0\0", b"wtpt": b"XYZ " + bytes(4) + _fixed(D50)}
-    tags |= {name: b"XYZ " + bytes(4) + _fixed(matrix[:, i].tolist()) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
-    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(signal.transfer))
+    tags |= dict(zip((b"rXYZ", b"gXYZ", b"bXYZ"), _columns(signal.primaries, neutral=formula), strict=True))
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), _curve(signal.transfer, formula=formula))
     start = 128 + 4 + 12 * len(tags)
     places: dict[bytes, int] = {}
     table, body = struct.pack(">I", len(tags)), b""

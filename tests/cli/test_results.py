@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.command_line import SMALL, command, fails, pixels
 
 from style_transfer import cli, pictures
@@ -20,6 +21,7 @@ from style_transfer.compute import devices
 from style_transfer.engine import stylize
 from style_transfer.errors import OutputError
 from style_transfer.networks import download
+from style_transfer.pictures.credits import Credits, read_credits, xmp_packet
 from style_transfer.pictures.tensors import to_pixels, to_tensor
 from style_transfer.settings import Settings
 
@@ -180,3 +182,17 @@ def test_the_number_of_tiles_on_each_device_is_printed(place: Path, capsys: pyte
     assert cli.main(command("-o", "o.png", "--tile", "16", "--padding", "network", "--devices", "cpu", "cpu")) == 0
     assert "46x37 is processed in 9 + 6 tiles" in capsys.readouterr().err
     assert json.loads((place / "o.png.json").read_text())["devices"] == ["cpu", "cpu"]
+
+
+def test_credits_of_the_photograph_are_kept_on_request(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packet = xmp_packet(72, Credits("Ana", copyright="© Ana", latitude="52,31.2N", longitude="13,24.3E"))
+    Image.open("c.png").save("c.jpg", xmp=packet)
+    run = command("-o", "o.tif", content="c.jpg")
+    assert cli.main(run) == 0 and read_credits("o.tif") == Credits()
+    capsys.readouterr()
+    assert cli.main([*run, "--keep-metadata"]) == 0
+    assert "c.jpg: metadata kept: author, copyright\n" in capsys.readouterr().err
+    assert read_credits("o.tif") == Credits("Ana", copyright="© Ana")
+    assert cli.main([*run, "--keep-metadata", "--keep-place"]) == 0
+    assert read_credits("o.tif").latitude == "52,31.2N"
+    fails([*run, "--keep-place"], 2, capsys, "--keep-place goes with --keep-metadata")

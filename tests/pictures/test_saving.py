@@ -77,7 +77,9 @@ def test_failed_save_leaves_the_old_file(
     assert path.read_bytes() == b"old" and not leftovers(tmp_path)
     monkeypatch.undo()
     pictures.save(path, noise(9, 9) / 65535)
-    assert pictures.load(path).pixels.shape == (9, 9, 3) and not leftovers(tmp_path)
+    assert path.stat().st_size > 100 and not leftovers(tmp_path)
+    if OUTPUT_FORMATS[suffix].readable:
+        assert pictures.load(path).pixels.shape == (9, 9, 3)
 
 
 @pytest.mark.parametrize("suffix", list(OUTPUT_FORMATS))

@@ -17,7 +17,7 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     stream.write(b"TOY" + bytes(gray.shape) + gray.tobytes())
 
 
-def check(stream: BinaryIO, pixels: Array) -> None:
+def check(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     if stream.read(3) != b"TOY":
         raise ValueError("the header read back differs from the one written")
 

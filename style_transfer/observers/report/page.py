@@ -10,9 +10,10 @@ import base64
 import contextlib
 import hashlib
 import importlib.resources
+import json
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...compute.memory import show_bytes
 from ...errors import ImageError
 from ...files import file_digest
+from ...pictures import format_of
 from ...settings import Settings, flag_name, option_words, options_of
 from ..animation.frames import load_fitted, load_pixels
 from ..console import clock
@@ -129,7 +131,8 @@ class RunRecord:
         recipe = self.run.recipe
         title = _title(recipe)
         sections = [
-            ("Result", _result(result)),
+            ("Result", _result(result, [scale.picture for scale in self.scales if scale.picture is not None])),
+            ("Soft proof", _proof(result) if "proof_output" in recipe else ""),
             ("Inputs", figures(self.inputs)),
             ("Progress", figures([_figure(scale, scale.picture) for scale in self.scales if scale.picture is not None])),
             ("Losses", _losses(self)),
@@ -164,13 +167,33 @@ def _title(recipe: Mapping[str, Any]) -> str:
     return f"{recipe['content']['name']} in the style of {names}" + (f" and {more} more" if more > 0 else "")
 
 
-def _result(result: Path) -> str:
+def _result(result: Path, saved: Sequence[Bytes]) -> str:
+    """Return the result; `saved` are small pictures, of which the last one is shown if the format of the result is not read."""
+    if saved and not format_of(result).readable:
+        return encode_figure(saved[-1], f"The result, {result.name}", f"{result.name}, at a small size")
     try:
         pixels = load_pixels(result)
     except ImageError as error:
         return f"<p>{text(f'The picture cannot be shown: {error}')}</p>"
     caption = f"{result.name}, {size_text(pixels.shape[1], pixels.shape[0])} pixels"
     return f'<div class="result">{make_figure(pixels, RESULT_SIDE, f"The result, {result.name}", caption)}</div>'
+
+
+def _proof(result: Path) -> str:
+    """Return the soft proof and the gamut map beside the result, with the numbers of OUTPUT.json; empty if they do not exist."""
+    try:
+        gamut = json.loads(result.with_name(result.name + ".json").read_text("utf-8"))["gamut"]
+        pictures = [load_pixels(result.with_name(f"{result.name}.{kind}.png")) for kind in ("proof", "gamut")]
+    except (OSError, ValueError, KeyError, ImageError):
+        return ""
+    captions = "As the print will look", f"Yellow to red: colours that {gamut['profile']} does not have"
+    items = [make_figure(each, INPUT_SIDE, caption, caption) for each, caption in zip(pictures, captions, strict=True)]
+    numbers = {
+        f"Pixels out of gamut (CIEDE2000 above {gamut['threshold']:g})": f"{gamut['out_of_gamut']:.1%}",
+        "Largest difference (CIEDE2000)": f"{gamut['largest_difference']:.1f}",
+        "Mean difference": f"{gamut['mean_difference']:.1f}",
+    } | ({} if gamut["largest_ink"] is None else {"Most ink": f"{gamut['largest_ink']:.0f}%"})
+    return figures(items) + table(["Item", "Value"], [[text(name), text(value)] for name, value in numbers.items()], "Soft proof")
 
 
 def _figure(scale: ScaleRecord, picture: Bytes) -> str:
@@ -274,8 +297,11 @@ def command(recipe: Mapping[str, Any]) -> str:
     for name in ("content_masks", "style_masks"):
         if name in recipe:
             words += [flag_name(name[:-1]), *(each["name"] for each in recipe[name])]
-    if "proof" in recipe:
-        words += ["--proof", recipe["proof"]["name"]]
+    for name, value in recipe.get("print", {}).items():
+        words += option_words(name, value)
+    for name in ("proof", "output_space", "output_profile", "proof_output"):
+        if name in recipe:
+            words += [flag_name(name), recipe[name] if isinstance(recipe[name], str) else recipe[name]["name"]]
     return shlex.join(words)
 
 

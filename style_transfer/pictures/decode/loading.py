@@ -16,8 +16,9 @@ from ...errors import ImageError, StyleTransferError
 from ...files import reason, shown, similar_name
 from ...registry import INPUT_FORMATS
 from ..develop import DecodedPicture
-from ..icc import read_proof
 from ..picture import CHANNELS, Picture, Samples
+from ..press import read_profile
+from ..working import WorkingSpace
 
 DEFAULT_MAX_PIXELS: Final = 500_000_000
 RAW_CAMERA: Final = frozenset(
@@ -84,8 +85,9 @@ class InputFormat:
 
 
 def load(
-    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False
-) -> Picture:
+    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False,
+    space: WorkingSpace | None = None,
+) -> Picture:  # fmt: skip
     """Read a picture file as float32 sRGB.
 
     Reads PNG, JPEG, TIFF, WebP, BMP, GIF, PPM/PGM/PBM, TGA, JPEG 2000 and AVIF, recognised by content and not by name (TGA,
@@ -98,19 +100,22 @@ def load(
     relative colorimetric with black point compensation, and back relative colorimetric). `max_pixels` is the largest width x
     height accepted; sizes are checked in the header, before anything is decoded or allocated.
 
+    With a working `space` the pixels have its values instead of sRGB's, and colours outside it are clipped.
+
     Raises `ImageError` for a file that cannot be used, `SettingsError` for a bad `proof`.
     """
-    return open_picture(path, proof=proof, max_pixels=max_pixels, alpha=alpha).picture()
+    return open_picture(path, proof=proof, max_pixels=max_pixels, alpha=alpha, space=space).picture()
 
 
 def open_picture(
-    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False
-) -> DecodedPicture:
+    path: str | Path, *, proof: str | Path | None = None, max_pixels: int = DEFAULT_MAX_PIXELS, alpha: bool = False,
+    space: WorkingSpace | None = None,
+) -> DecodedPicture:  # fmt: skip
     """Read a picture file as `load` does, but leave the samples as they are until rows are asked for.
 
     Raises `ImageError` and `SettingsError` as `load` does, or when rows are converted.
     """
-    profile = None if proof is None else read_proof(proof)
+    profile = None if proof is None else read_profile("--proof", proof)[0]
     name = shown(path)
     with _opened(Path(path), name) as (stream, kind):
         try:
@@ -122,7 +127,7 @@ def open_picture(
             raise
         except Exception as error:  # decoders raise any exception for damaged files
             raise _refusal(error, name, kind) from error
-    return DecodedPicture(raw, name, profile, keep_alpha=alpha)
+    return DecodedPicture(raw, name, profile, keep_alpha=alpha, space=space)
 
 
 def _refusal(error: Exception, name: str, kind: str) -> ImageError:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...registry import INPUT_FORMATS
 from .. import signals
+from ..credits import XMP_KEY
 from ..picture import CHANNELS, Array, Mapped, Samples
 from ..pil import exif_orientation, exif_profile, parse_exif, xmp_orientation
 from .loading import InputFormat, Scope, check_size
@@ -27,7 +28,7 @@ PALETTE: Final = 3
 TEXTS: Final = frozenset([b"tEXt", b"zTXt", b"iTXt"])
 EXIF_TEXTS: Final = frozenset(["Raw profile type exif", "Raw profile type APP1"])
 ICC_TEXTS: Final = frozenset(["Raw profile type icc", "Raw profile type icm"])
-XMP_TEXTS: Final = frozenset(["XML:com.adobe.xmp", "Raw profile type xmp"])
+XMP_TEXTS: Final = frozenset([XMP_KEY, "Raw profile type xmp"])
 
 
 def decode(stream: BinaryIO, name: str, max_pixels: int) -> Samples:
@@ -146,7 +147,8 @@ def metadata(stream: BinaryIO, name: str) -> dict[str, str]:
     for kind, body in chunks(bytearray(stream.read())):
         if kind == b"iTXt":
             key, text = text_of(kind, body)
-            texts[key] = text.decode("utf-8", "replace")
+            if key != XMP_KEY:  # that is for other programs
+                texts[key] = text.decode("utf-8", "replace")
     return texts
 
 

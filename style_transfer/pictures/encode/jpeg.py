@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 from typing import Any, BinaryIO, Final
@@ -10,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from ...registry import OUTPUT_FORMATS
-from ..icc import written_profile
+from ..credits import xmp_packet
 from ..picture import Array
-from ..pil import exif_block, pillow_limits_off, to_pil
+from ..pil import pillow_limits_off, to_pil
 from .saving import Encoding, OutputFormat
 
 MAX_EXIF_BYTES: Final = 65_000
@@ -21,12 +22,16 @@ MAX_EXIF_BYTES: Final = 65_000
 
 def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Write a JPEG, its metadata in EXIF; if they are too long, only `Software`."""
-    exif = exif_block(encoding.dpi, encoding.metadata)
+    exif = encoding.exif()
     if len(exif) > MAX_EXIF_BYTES:
-        exif = exif_block(encoding.dpi, {k: v[:1000] for k, v in encoding.metadata.items() if k == "Software"})
+        exif = dataclasses.replace(
+            encoding, metadata={k: v[:1000] for k, v in encoding.metadata.items() if k == "Software"}
+        ).exif()
     density = (max(1, round(encoding.dpi)),) * 2  # JFIF has whole numbers only; EXIF has the exact one
-    options = {"dpi": density, "exif": exif, "icc_profile": written_profile()}
-    stream.write(encode_with_pillow(to_pil(pixels), "JPEG", quality=95, subsampling=0, **options))
+    options = {"dpi": density, "exif": exif, "icc_profile": encoding.profile}
+    if encoding.credits is not None:
+        options["xmp"] = xmp_packet(encoding.dpi, encoding.credits)
+    stream.write(encode_with_pillow(to_pil(pixels, encoding.samples), "JPEG", quality=95, subsampling=0, **options))
 
 
 def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
@@ -50,7 +55,7 @@ def encode_with_pillow(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def check_with_pillow(kind: str, stream: BinaryIO, pixels: Array) -> None:
+def check_with_pillow(kind: str, stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Raise ValueError or Pillow's exception unless a file of the format `kind` can be decoded and has the size of the pixels."""
     with pillow_limits_off(), Image.open(stream, formats=[kind]) as image:
         if image.size != (pixels.shape[1], pixels.shape[0]):

@@ -11,8 +11,9 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from ...registry import OUTPUT_FORMATS
+from ..credits import XMP_KEY, xmp_packet
 from ..icc import written_profile
-from ..picture import Array, check_pixels, quantize
+from ..picture import Array, check_pixels, in_order, quantize
 from .saving import Encoding, OutputFormat
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -32,20 +33,24 @@ def encode(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     height, width, channels = pixels.shape
     stream.write(SIGNATURE)
     stream.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[channels], 0, 0, 0)))
-    stream.write(_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(written_profile(), 9)))
+    name = b"sRGB" if encoding.profile == written_profile() else b"ICC profile"
+    stream.write(_chunk(b"iCCP", name + b"\0\0" + zlib.compress(encoding.profile, 9)))
     per_meter = round(encoding.dpi / 0.0254)
     stream.write(_chunk(b"pHYs", struct.pack(">IIB", per_meter, per_meter, 1)))
     for key, value in encoding.metadata.items():
         stream.write(_chunk(b"iTXt", key.encode("ascii") + b"\0\0\0\0\0" + value.encode("utf-8")))
+    if encoding.credits is not None:
+        packet = xmp_packet(encoding.dpi, encoding.credits)
+        stream.write(_chunk(b"iTXt", XMP_KEY.encode("ascii") + b"\0\0\0\0\0" + packet))
     packer = zlib.compressobj(6)
-    packed = itertools.chain(map(packer.compress, _filtered_rows(pixels)), map(packer.flush, [zlib.Z_FINISH]))
+    packed = itertools.chain(map(packer.compress, filtered_rows(pixels, encoding, np.uint16)), map(packer.flush, [zlib.Z_FINISH]))
     for data in packed:
         for at in range(0, len(data), 1 << 20):
             stream.write(_chunk(b"IDAT", data[at : at + (1 << 20)]))
     stream.write(_chunk(b"IEND", b""))
 
 
-def check(stream: BinaryIO, pixels: Array) -> None:
+def check(stream: BinaryIO, pixels: Array, encoding: Encoding) -> None:
     """Compare the header of a written file, and the checksum of its last data."""
     height, width, channels = pixels.shape
     head = stream.read(26)
@@ -66,15 +71,22 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _filtered_rows(pixels: Array) -> Iterator[bytes]:
-    """Yield blocks of filtered scanlines; each row has the filter (none, sub, up) with the smallest sum of absolute differences.
+def filtered_rows(pixels: Array, encoding: Encoding, dtype: type[np.uint8] | type[np.uint16]) -> Iterator[bytes]:
+    """Yield blocks of filtered scanlines of 8 or 16 bits.
+
+    Each row has the filter (none, sub, up) with the smallest sum of absolute differences.
 
     The heuristic is that of the PNG specification (W3C PNG 12.7).
     """
-    row_bytes, step = pixels.shape[1] * pixels.shape[2] * 2, pixels.shape[2] * 2
+    step = (4 if encoding.cmyk else pixels.shape[2]) * np.dtype(dtype).itemsize
+    row_bytes = pixels.shape[1] * step
     above = np.zeros((1, row_bytes), np.uint8)
-    for top in range(0, pixels.shape[0], STRIP_ROWS):
-        strip = quantize(pixels[top : top + STRIP_ROWS], np.uint16).astype(">u2", order="C")
+
+    def converted(top: int) -> Array:
+        strip = quantize(encoding.samples(pixels[top : top + STRIP_ROWS]), dtype)
+        return strip.astype(strip.dtype.newbyteorder(">"), order="C", copy=False)
+
+    for strip in in_order(converted, range(0, pixels.shape[0], STRIP_ROWS)):
         rows = strip.view(np.uint8).reshape(-1, row_bytes)
         sub = rows.copy()
         sub[:, step:] -= rows[:, :-step]
