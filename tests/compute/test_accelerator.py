@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 RUNS = (
-    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "nine-point", "inner", "l2", "max", "sgd",
-    "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles", "planned", "host",
+    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "sliced-wasserstein", "nine-point", "inner", "l2",
+    "max", "sgd", "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles", "planned", "host",
     "with the cpu", "layers", "off", "deterministic", "decomposing", "cannot record", "records wrongly",
 )  # fmt: skip
 CROSSING = ("host", "with the cpu", "layers")
@@ -23,7 +23,10 @@ CROSSING = ("host", "with the cpu", "layers")
 READING = ("lbfgs", "strong-wolfe", "decomposing")
 """Runs whose optimizer reads numbers, or whose matrices are decomposed again."""
 
-PLAIN = ("sgd", "lbfgs", "strong-wolfe", "in tiles", "off", "deterministic", "cannot record", "records wrongly", *CROSSING)
+PLAIN = (
+    "sliced-wasserstein", "sgd", "lbfgs", "strong-wolfe", "in tiles", "off", "deterministic", "cannot record", "records wrongly",
+    *CROSSING,
+)  # fmt: skip
 """Runs whose steps are not recorded: by request, or since they are not the same operations on one device every time."""
 
 

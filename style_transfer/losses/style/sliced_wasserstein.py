@@ -1,0 +1,258 @@
+"""The sliced Wasserstein distance: how far the features' values along random directions are from the style's."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ...geometry.tiles import Window
+from ...registry import OPTIMIZERS, STYLE_LOSSES
+from ...settings import Resolved
+from ..guidance import weights_in
+from ..matrix_sqrt import to_float64, with_gradients
+from ..statistics import Stats, blend, flat, moments, sum_dtype, widened
+from .base import StyleLoss, StyleStatistics
+from .moments import STD_EPS
+
+BASES = 8
+"""The orthogonal bases from which the directions are taken."""
+BINS = 512
+REACH = 2.0
+"""Half of the bins lie within this many of the style's standard deviations from its mean."""
+LEAST_DEVIATION = 0.1
+"""The smallest standard deviation that counts, as a multiple of the root mean square of the style's features."""
+CPU_BLOCK, BLOCK = 2**15, 2**22
+"""About this many values are projected and counted at a time: on a CPU as many as fit into its caches."""
+
+
+@STYLE_LOSSES.register("sliced-wasserstein")
+class SlicedWassersteinLoss(StyleLoss):
+    """Squared Wasserstein-2 distance along random directions, averaged over these.
+
+    From Heitz, Vanhoey, Chambon and Belcour (2021), https://arxiv.org/abs/2006.07229. On a line the squared distance is the mean
+    of (p - T(p))^2 over the values p of the picture, where T(p) is the style's value of the same rank, and its gradient is
+    2 (p - T(p)) / n. The paper sorts both pictures' values. Here ranks come from histograms, which are sums over cells. With the
+    shares F of the picture and S of the style below x, the squared distance is the integral over x of
+    2 int_S(x)^F(x) (Q(u) - x) du, where Q is the inverse of S. So its derivative with respect to F(x) is 2 (Q(F(x)) - x). The
+    integral over x is a sum over the borders of the bins; it and its gradient are zero where both histograms are equal.
+
+    The directions of an evaluation are half of an orthogonal basis of C; the paper's are C, independent of each other. There are
+    `BASES` bases, along which the style is measured once. Optimizers that compare evaluations with each other get one whole
+    basis always. The shares of several styles are averaged.
+    """
+
+    help = "all values along random directions"
+    defaults: ClassVar[Mapping[str, Any]] = {"content_error": "mean", "tv_loss": "nine-point"}
+
+    def __init__(self, settings: Resolved, target: Mapping[str, Tensor], slices: Slices, guide: Tensor | None = None) -> None:
+        super().__init__(settings, target, guide)
+        self.slices = slices
+        self.random = OPTIMIZERS[settings.optimizer].stochastic
+        self._chosen = slice(0, 1 if self.random else None)
+
+    @classmethod
+    def prepare(cls, settings: Resolved, styles: StyleStatistics) -> dict[str, Self]:
+        """Return the loss at each style layer, from two passes over the styles: the first one for the range of the bins."""
+        bases = BASES if OPTIMIZERS[settings.optimizer].stochastic else 1
+        measured = styles.measure(lambda _, x, w, n: moments(x, w, n))
+        means = {layer: blend(stats, styles.weights) for layer, stats in measured.items()}
+        slices = {layer: Slices.of(each, settings.random_seed, bases) for layer, each in means.items()}
+        totals = styles.measure(lambda layer, x, w, n: slices[layer].measure(x, w, n))
+        losses = {}
+        for layer, stats in totals.items():
+            mixed = torch.stack([shares(each) * weight for each, weight in zip(stats, styles.weights, strict=True)]).sum(0)
+            losses[layer] = cls(settings, {"shares": mixed}, slices[layer], styles.guides.get(layer))
+        return losses
+
+    @property
+    def capturable(self) -> bool:
+        """Whether all evaluations read the same tensors."""
+        return not self.random
+
+    def draw(self, seed: int) -> None:
+        """Choose the directions of the next evaluation."""
+        if self.random:
+            first = seed % len(self.target["shares"])
+            self._chosen = slice(first, first + 1)
+
+    def measure(self, features: Tensor, window: Window | None = None) -> Stats:
+        """Return the numbers of cells beyond the borders of the bins, (sets, D, BINS - 1), along the directions chosen."""
+        return self.slices.measure(features, window, weights_in(self.guide, window), self._chosen)
+
+    def score(self, total: Stats) -> Tensor:
+        """Return the mean squared distance."""
+        with torch.no_grad():
+            style, found = self.target["shares"][self._chosen], shares(total)
+            values = borders(style)
+            quantiles, integrals = inverse(style, values, found)
+            factors = 2 * widths(values) * self.slices.factors[self._chosen].to(style)[..., None] / len(style)
+            loss = (factors * (integrals - values * (found - style))).sum()
+            gradient = factors * (quantiles - values) / cells_of(total)
+        return with_gradients(loss, (total.sums["beyond"], gradient))
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Sets of D directions, and the bins of a layer along them.
+
+    A projection (D, C) and its offset (D,) map features to z = (p - mean) / (REACH deviations) of the style along each direction.
+    The bins divide z / (1 + |z|), from -1 to 1, evenly, so that all values have bins and frequent ones the narrowest.
+    """
+
+    projections: Tensor
+    """(sets, D, C)."""
+    offsets: Tensor
+    """(sets, D)."""
+    factors: Tensor
+    """What squared distances in units of z are multiplied by, (sets, D)."""
+
+    @classmethod
+    def of(cls, means: Mapping[str, Tensor], seed: int, bases: int) -> Slices:
+        """Return the two halves of each basis, from the means of the style's features, (C,), and of their products, (C, C)."""
+        mean, second = means["mean"], means["second"]
+        channels = len(mean)
+        half = (channels + 1) // 2  # with an odd number of channels both halves have the direction in the middle
+        whole = [basis(channels, seed, index) for index in range(bases)]
+        directions = torch.stack([part for each in whole for part in (each[:half], each[-half:])]).to(second)
+        middle = directions @ mean
+        variance = (directions @ second * directions).sum(-1) - middle.square()
+        square = (second.diagonal().sum() / channels).clamp_min(STD_EPS)
+        unit = REACH * torch.maximum(variance, LEAST_DEVIATION**2 * square).sqrt()
+        return cls(directions / unit[..., None], -middle / unit, unit.square() / half)
+
+    def measure(
+        self, features: Tensor, window: Window | None = None, weights: Tensor | None = None, chosen: slice = slice(None)
+    ) -> Stats:
+        """Return how many cells lie beyond each border of the bins, (sets, D, BINS - 1), along the `chosen` sets.
+
+        That is the number of cells below a border of the lower half, and less the number of those above one of the upper half:
+        like this sums in float32 are exact at both ends. `weights` (n,), if given, weight the cells; their sum is the `area`.
+        """
+        x = flat(features, window)
+        dtype, sums = sum_dtype(x), {}
+        if weights is not None:
+            weights = weights.to(x.device, dtype)
+            sums["area"] = weights.sum()
+        sets = zip(*(each[chosen].to(x.device, dtype) for each in (self.projections, self.offsets)), strict=True)
+        sums["beyond"] = torch.stack([_Beyond.apply(x, weights, projection, offset) for projection, offset in sets])
+        return Stats(sums, x.shape[1])
+
+
+@functools.lru_cache(maxsize=128)
+def basis(channels: int, seed: int, index: int) -> Tensor:
+    """Return a random orthogonal matrix (C, C) in float32: the Q of a Gaussian matrix, with a positive diagonal of R."""
+    digest = hashlib.blake2b(repr((seed, index)).encode(), digest_size=8).digest()
+    random = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    q, r = torch.linalg.qr(torch.randn(channels, channels, generator=random, dtype=torch.float64, device="cpu"))
+    result: Tensor = (q * r.diagonal().sign()).float()
+    return result
+
+
+def borders(like: Tensor) -> Tensor:
+    """Return the borders of the bins, z (BINS - 1,), in the dtype and on the device of a tensor."""
+    y = torch.arange(1, BINS, dtype=like.dtype, device=like.device) * (2 / BINS) - 1
+    return y / (1 - y.abs())
+
+
+def widths(borders: Tensor) -> Tensor:
+    """Return the widths of bins around their borders."""
+    return (1 + borders.abs()).square() * (2 / BINS)
+
+
+def cells_of(stats: Stats) -> Tensor | int:
+    """Return the total weight of the cells, as a positive float64 scalar, or their number if they have no weights."""
+    cells = stats.cells
+    return cells if isinstance(cells, int) else to_float64(cells.clamp_min(torch.finfo(cells.dtype).tiny))
+
+
+def shares(stats: Stats) -> Tensor:
+    """Return the share of the cells below each border of the bins, (sets, D, BINS - 1), in float64."""
+    result = to_float64(stats.sums["beyond"]) / cells_of(stats)
+    result[..., BINS // 2 :] += 1
+    return result
+
+
+def inverse(style: Tensor, borders: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the style's values Q(u) at the shares `found`, and the integral of Q from `style` to `found`, shaped like these.
+
+    `style` are the shares below the borders, (..., BINS - 1). Between them Q is linear. Where the style has no values it jumps
+    from border to border; of all values there it has the one nearest to the border to which the share belongs.
+    """
+    index = (torch.searchsorted(style, found, right=True) - 1).clamp(0, BINS - 3)
+    step = style.diff()
+    past, width = found - style.gather(-1, index), step.gather(-1, index)
+    part = torch.where(width > 0, past / width, 0).clamp(0, 1)
+    highest = torch.lerp(borders[index], borders[index + 1], part)
+    sums = torch.nn.functional.pad(((borders[1:] + borders[:-1]) / 2 * step).cumsum(-1), (1, 0))
+    integral = sums.gather(-1, index) - sums + past * (borders[index] + highest) / 2
+    first = torch.searchsorted(style, found).clamp_max(BINS - 2)
+    lowest = torch.where(style.gather(-1, first) == found, borders[first], highest)
+    return torch.maximum(lowest, torch.minimum(borders, highest)), integral
+
+
+class _Beyond(torch.autograd.Function):
+    """The numbers of cells beyond the borders of the bins, (D, BINS - 1), of features x (C, n).
+
+    A value counts in its bin and the two beside it by the weights of a quadratic spline. So the gradient with respect to it
+    changes linearly from the one at the lower border of its bin to the one at the upper. Projections are computed block by block
+    and not kept; the backward pass computes them again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor | None, projection: Tensor, offset: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weights, projection, offset)
+        sums = projection.new_zeros(3, len(projection), BINS)  # of 1, t and t^2 in each bin
+        one = projection.new_ones(1)
+        for block in _blocks(x, projection):
+            bins, t = _place(x[:, block], projection, offset)
+            if weights is None:
+                terms = one.expand_as(t), t, t.square()
+            else:
+                share = weights[block].expand_as(t)
+                terms = share, share * t, share * t.square()
+            for total, term in zip(sums, terms, strict=True):
+                total.scatter_add_(1, bins, term)
+        counts, first, second = sums
+        spread = (second + counts / 4) / 2
+        result = counts - 2 * spread
+        result[:, :-1] += (spread - first / 2)[:, 1:]
+        result[:, 1:] += (spread + first / 2)[:, :-1]
+        half = BINS // 2
+        return torch.cat([result[:, :half].cumsum(1), -result[:, half + 1 :].flip(1).cumsum(1).flip(1)], 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        x, weights, projection, offset = ctx.saved_tensors
+        slopes = torch.nn.functional.pad(grads[0] / -widths(borders(grads[0])), (1, 1), "replicate")
+        middle, change = (slopes[:, 1:] + slopes[:, :-1]) / 2, slopes.diff(dim=1)
+        result = torch.empty_like(x)
+        for block in _blocks(x, projection):
+            bins, t = _place(x[:, block], projection, offset)
+            slope = t.mul_(change.gather(1, bins)).add_(middle.gather(1, bins))
+            if weights is not None:
+                slope *= weights[block]
+            result[:, block] = (slope.mT @ projection).mT if x.stride(0) == 1 else projection.mT @ slope
+        return result, None, None, None
+
+
+def _blocks(x: Tensor, projection: Tensor) -> Iterator[slice]:
+    """Yield the blocks of cells of features (C, n) to process at a time."""
+    cells = max(1, (CPU_BLOCK if x.device.type == "cpu" else BLOCK) // len(projection))
+    return (slice(first, first + cells) for first in range(0, x.shape[1], cells))
+
+
+def _place(x: Tensor, projection: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the bin of each value, and its place in the bin from -0.5 to 0.5, both (D, n)."""
+    z = torch.addmm(offset[:, None], projection, widened(x))
+    place = z.div_(z.abs().add_(1)).mul_(BINS / 2).add_(BINS / 2).clamp_(0, BINS - 0.5)
+    lower = place.floor()
+    t = place.sub_(lower).sub_(0.5)
+    return lower.nan_to_num_(0).long(), t  # values that are not finite have no bin; the engine checks the loss
