@@ -363,6 +363,10 @@ class Resolved(Settings):
             raise SettingsError(f"--iterations auto does not go with --optimizer {self.optimizer}; give a number")
         for flag, loss in zip(("--style-loss", "--extra-loss"), self.statistics, strict=False):
             norms = STYLE_LOSSES[loss].gram_norms
+            if self.line_search != "fixed" and STYLE_LOSSES[loss].random:
+                raise SettingsError(
+                    f"--line-search {self.line_search} does not go with {flag} {loss}, which is random; use fixed"
+                )
             if self.gram_norm not in norms:
                 raise SettingsError(f"--gram-norm {self.gram_norm} does not go with {flag} {loss}; use {' or '.join(norms)}")
         if self.split is not None and self.sharding != "layers":

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 RUNS = (
-    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "sliced-wasserstein", "nine-point", "inner", "l2",
-    "max", "sgd", "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles", "planned", "host",
-    "with the cpu", "layers", "off", "deterministic", "decomposing", "cannot record", "records wrongly",
+    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "sliced-wasserstein", "nine-point", "inner",
+    "l2", "max", "sgd", "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles",
+    "planned", "host", "with the cpu", "layers", "off", "deterministic", "decomposing", "cannot record", "records wrongly",
 )  # fmt: skip
 CROSSING = ("host", "with the cpu", "layers")
 """Runs of which a part is on the CPU, so that tensors must be transferred."""

@@ -13,6 +13,7 @@ from support.settings import resolved
 from support.tiny import picture
 from torch import Tensor
 
+from style_transfer.errors import SettingsError
 from style_transfer.evaluation.objective import Objective
 from style_transfer.losses.statistics import Stats
 from style_transfer.losses.style.base import StyleStatistic
@@ -33,8 +34,8 @@ class Styles:
         return {"layer": [statistic("layer", x, None, mask) for x, mask in pairs]}  # type: ignore[arg-type]
 
 
-def prepared(*styles: Tensor, optimizer: str = "adam", **about: Sequence[object]) -> SlicedWassersteinLoss:
-    settings = resolved(style_loss="sliced-wasserstein", optimizer=optimizer)
+def prepared(*styles: Tensor, **about: Sequence[object]) -> SlicedWassersteinLoss:
+    settings = resolved(style_loss="sliced-wasserstein")
     return SlicedWassersteinLoss.prepare(settings, Styles(*styles, **about))["layer"]  # type: ignore[arg-type]
 
 
@@ -148,16 +149,19 @@ def test_directions_are_orthogonal_and_differ_from_set_to_set() -> None:
     assert float(torch.stack([basis(8, seed, 0)[0, 0] for seed in range(200)]).mean().abs()) < 0.1
 
 
-def test_every_seed_draws_one_set_but_not_for_lbfgs() -> None:
-    style, x = coloured(1, 6, 20, 30), coloured(2, 6, 20, 30)
-    loss, fixed = prepared(style), prepared(style, optimizer="lbfgs")
-    values = {}
+def test_every_seed_draws_one_set() -> None:
+    loss, x, values = prepared(coloured(1, 6, 20, 30)), coloured(2, 6, 20, 30), {}
     for seed in (0, 1, 7, 2 * BASES, 2**62 + 7):
         loss.draw(seed)
         values[seed] = evaluated(loss, x)[0]
-        fixed.draw(seed)
-        assert evaluated(fixed, x)[0] == pytest.approx((values[0] + values.get(1, 0)) / 2, rel=1e-12) or seed == 0
     assert values[0] == values[2 * BASES] != values[1] and values[7] == values[2**62 + 7]
+
+
+def test_a_line_search_cannot_compare_random_losses() -> None:
+    for flag, about in (("style", {}), ("extra", {"extra_weight": 1.0})):
+        with pytest.raises(SettingsError, match=f"--line-search strong-wolfe does not go with --{flag}-loss sliced-wasserstein"):
+            resolved(optimizer="lbfgs", line_search="strong-wolfe", **{f"{flag}_loss": "sliced-wasserstein"}, **about)
+    assert resolved(optimizer="lbfgs", style_loss="sliced-wasserstein").style_factor == 10
 
 
 def test_an_objective_in_short_numbers_is_close_to_one_in_long_ones(make_network: Callable[..., Network]) -> None:

@@ -39,7 +39,6 @@ class LBFGS(Optimizer):
 
     help = "L-BFGS, its history cleared at each scale"
     defaults: ClassVar[Mapping[str, Any]] = {"bounds": "off"}
-    stochastic = False
     working_pictures = 3
 
     def __init__(

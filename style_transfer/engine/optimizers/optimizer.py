@@ -30,8 +30,6 @@ class Optimizer(ABC):
     """Settings that follow from choosing this optimizer, unless the user sets them."""
     scheduled: ClassVar[bool] = False
     """Whether the optimizer follows a `StepSchedule`, as `--iterations auto` needs."""
-    stochastic: ClassVar[bool] = True
-    """Whether random losses may draw anew in each evaluation: not if the optimizer compares evaluations with each other."""
     working_pictures: ClassVar[int] = 0
     """How many more tensors of the picture's shape a step needs while it runs."""
 

@@ -43,6 +43,8 @@ class StyleLoss(Loss):
     """Settings that follow from the choice of this loss where the user leaves them open, by name."""
     betas: ClassVar[tuple[float, float] | None] = None
     """Adam's betas, if this loss needs others than the optimizer's own."""
+    random: ClassVar[bool] = False
+    """Whether each evaluation draws random numbers, so that a line search cannot compare them."""
     gram_norms: ClassVar[tuple[str, ...]] = ("pixels", "elements")
     """The values of `--gram-norm` that can be used together with this loss."""
 

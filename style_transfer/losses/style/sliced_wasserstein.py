@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...geometry.tiles import Window
-from ...registry import OPTIMIZERS, STYLE_LOSSES
+from ...registry import STYLE_LOSSES
 from ...settings import Resolved
 from ..guidance import weights_in
 from ..matrix_sqrt import to_float64, with_gradients
@@ -44,26 +44,24 @@ class SlicedWassersteinLoss(StyleLoss):
     integral over x is a sum over the borders of the bins; it and its gradient are zero where both histograms are equal.
 
     The directions of an evaluation are half of an orthogonal basis of C; the paper's are C, independent of each other. There are
-    `BASES` bases, along which the style is measured once. Optimizers that compare evaluations with each other get one whole
-    basis always. The shares of several styles are averaged.
+    `BASES` bases, along which the style is measured once. The shares of several styles are averaged.
     """
 
     help = "all values along random directions"
-    defaults: ClassVar[Mapping[str, Any]] = {"content_error": "mean", "tv_loss": "nine-point"}
+    defaults: ClassVar[Mapping[str, Any]] = {"style_factor": 10.0}
+    random = True
 
     def __init__(self, settings: Resolved, target: Mapping[str, Tensor], slices: Slices, guide: Tensor | None = None) -> None:
         super().__init__(settings, target, guide)
         self.slices = slices
-        self.random = OPTIMIZERS[settings.optimizer].stochastic
-        self._chosen = slice(0, 1 if self.random else None)
+        self._chosen = slice(0, 1)
 
     @classmethod
     def prepare(cls, settings: Resolved, styles: StyleStatistics) -> dict[str, Self]:
         """Return the loss at each style layer, from two passes over the styles: the first one for the range of the bins."""
-        bases = BASES if OPTIMIZERS[settings.optimizer].stochastic else 1
         measured = styles.measure(lambda _, x, w, n: moments(x, w, n))
         means = {layer: blend(stats, styles.weights) for layer, stats in measured.items()}
-        slices = {layer: Slices.of(each, settings.random_seed, bases) for layer, each in means.items()}
+        slices = {layer: Slices.of(each, settings.random_seed) for layer, each in means.items()}
         totals = styles.measure(lambda layer, x, w, n: slices[layer].measure(x, w, n))
         losses = {}
         for layer, stats in totals.items():
@@ -73,17 +71,16 @@ class SlicedWassersteinLoss(StyleLoss):
 
     @property
     def capturable(self) -> bool:
-        """Whether all evaluations read the same tensors."""
-        return not self.random
+        """Evaluations read the tensors of different sets."""
+        return False
 
     def draw(self, seed: int) -> None:
         """Choose the directions of the next evaluation."""
-        if self.random:
-            first = seed % len(self.target["shares"])
-            self._chosen = slice(first, first + 1)
+        index = seed % (2 * BASES)
+        self._chosen = slice(index, index + 1)
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
-        """Return the numbers of cells beyond the borders of the bins, (sets, D, BINS - 1), along the directions chosen."""
+        """Return the numbers of cells beyond the borders of the bins, (1, D, BINS - 1), along the set that was drawn."""
         return self.slices.measure(features, window, weights_in(self.guide, window), self._chosen)
 
     def score(self, total: Stats) -> Tensor:
@@ -92,7 +89,7 @@ class SlicedWassersteinLoss(StyleLoss):
             style, found = self.target["shares"][self._chosen], shares(total)
             values = borders(style)
             quantiles, integrals = inverse(style, values, found)
-            factors = 2 * widths(values) * self.slices.factors[self._chosen].to(style)[..., None] / len(style)
+            factors = 2 * widths(values) * self.slices.factors[self._chosen].to(style)[..., None]
             loss = (factors * (integrals - values * (found - style))).sum()
             gradient = factors * (quantiles - values) / cells_of(total)
         return with_gradients(loss, (total.sums["beyond"], gradient))
@@ -114,12 +111,12 @@ class Slices:
     """What squared distances in units of z are multiplied by, (sets, D)."""
 
     @classmethod
-    def of(cls, means: Mapping[str, Tensor], seed: int, bases: int) -> Slices:
+    def of(cls, means: Mapping[str, Tensor], seed: int) -> Slices:
         """Return the two halves of each basis, from the means of the style's features, (C,), and of their products, (C, C)."""
         mean, second = means["mean"], means["second"]
         channels = len(mean)
         half = (channels + 1) // 2  # with an odd number of channels both halves have the direction in the middle
-        whole = [basis(channels, seed, index) for index in range(bases)]
+        whole = [basis(channels, seed, index) for index in range(BASES)]
         directions = torch.stack([part for each in whole for part in (each[:half], each[-half:])]).to(second)
         middle = directions @ mean
         variance = (directions @ second * directions).sum(-1) - middle.square()
