@@ -18,7 +18,7 @@ from style_transfer.evaluation.objective import Objective
 from style_transfer.losses.statistics import Stats
 from style_transfer.losses.style.base import StyleStatistic
 from style_transfer.losses.style.moments import GramLoss
-from style_transfer.losses.style.sliced_wasserstein import BASES, SlicedWassersteinLoss, basis
+from style_transfer.losses.style.sliced_wasserstein import BASES, PARTS, SlicedWassersteinLoss, basis
 from style_transfer.networks.forward import Network
 
 
@@ -45,10 +45,11 @@ def evaluated(loss: SlicedWassersteinLoss, x: Tensor) -> tuple[float, Tensor]:
     return value.item(), torch.autograd.grad(value, x)[0]
 
 
-def directions(loss: SlicedWassersteinLoss, channels: int, index: int) -> Tensor:
-    half = (channels + 1) // 2
-    whole = basis(channels, 0, index // 2).double()
-    return whole[-half:] if index % 2 else whole[:half]
+def directions(channels: int, index: int) -> Tensor:
+    """Return the directions of a set, as they must be: those of a quarter of a basis, or the last ones."""
+    count = -(-channels // PARTS)
+    first = min(index % PARTS * count, channels - count)
+    return basis(channels, 0, index // PARTS).double()[first : first + count]
 
 
 def coloured(seed: int, channels: int, height: int, width: int) -> Tensor:
@@ -65,11 +66,11 @@ def test_the_loss_and_its_gradient_are_those_of_sorted_values(
 ) -> None:
     style, x = coloured(1, channels, *style_size), coloured(2, channels, *size) + 0.1
     loss = prepared(style)
-    for index in (0, 3):
+    for index in (0, PARTS + 3):
         loss.draw(index)
         value, gradient = evaluated(loss, x)
         sorted_x = x.clone().requires_grad_()
-        expected = reference.sliced_wasserstein(sorted_x, style, directions(loss, channels, index))
+        expected = reference.sliced_wasserstein(sorted_x, style, directions(channels, index))
         (slope,) = torch.autograd.grad(expected, sorted_x)
         assert value == pytest.approx(expected.item(), rel=5e-3)
         assert torch.cosine_similarity(gradient.flatten(), slope.flatten(), 0) > 0.999
@@ -113,7 +114,7 @@ def test_features_of_equal_gram_matrices_are_told_apart() -> None:
     assert torch.allclose(*grams, atol=1e-12)
     loss = prepared(white[0])
     values = []
-    for index in range(2 * BASES):
+    for index in range(PARTS * BASES):
         loss.draw(index)
         values.append(evaluated(loss, white[1])[0])
     assert min(values) > 0.01
@@ -151,10 +152,10 @@ def test_directions_are_orthogonal_and_differ_from_set_to_set() -> None:
 
 def test_every_seed_draws_one_set() -> None:
     loss, x, values = prepared(coloured(1, 6, 20, 30)), coloured(2, 6, 20, 30), {}
-    for seed in (0, 1, 7, 2 * BASES, 2**62 + 7):
+    for seed in (0, 1, 7, PARTS * BASES, 2**62 + 7):
         loss.draw(seed)
         values[seed] = evaluated(loss, x)[0]
-    assert values[0] == values[2 * BASES] != values[1] and values[7] == values[2**62 + 7]
+    assert values[0] == values[PARTS * BASES] != values[1] and values[7] == values[2**62 + 7]
 
 
 def test_a_line_search_cannot_compare_random_losses() -> None:

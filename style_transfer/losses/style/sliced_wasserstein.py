@@ -21,8 +21,8 @@ from ..statistics import Stats, blend, flat, moments, sum_dtype, widened
 from .base import StyleLoss, StyleStatistics
 from .moments import STD_EPS
 
-BASES = 8
-"""The orthogonal bases from which the directions are taken."""
+BASES, PARTS = 8, 4
+"""The orthogonal bases, and the sets of directions into which each of them is divided."""
 BINS = 512
 REACH = 2.0
 """Half of the bins lie within this many of the style's standard deviations from its mean."""
@@ -43,8 +43,8 @@ class SlicedWassersteinLoss(StyleLoss):
     2 int_S(x)^F(x) (Q(u) - x) du, where Q is the inverse of S. So its derivative with respect to F(x) is 2 (Q(F(x)) - x). The
     integral over x is a sum over the borders of the bins; it and its gradient are zero where both histograms are equal.
 
-    The directions of an evaluation are half of an orthogonal basis of C; the paper's are C, independent of each other. There are
-    `BASES` bases, along which the style is measured once. The shares of several styles are averaged.
+    The directions of an evaluation are part of an orthogonal basis; the paper's are C for C channels, independent of each other.
+    There are `BASES` bases, along which the style is measured once. The shares of several styles are averaged.
     """
 
     help = "all values along random directions"
@@ -76,7 +76,7 @@ class SlicedWassersteinLoss(StyleLoss):
 
     def draw(self, seed: int) -> None:
         """Choose the directions of the next evaluation."""
-        index = seed % (2 * BASES)
+        index = seed % len(self.target["shares"])
         self._chosen = slice(index, index + 1)
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
@@ -112,21 +112,20 @@ class Slices:
 
     @classmethod
     def of(cls, means: Mapping[str, Tensor], seed: int) -> Slices:
-        """Return the two halves of each basis, from the means of the style's features, (C,), and of their products, (C, C)."""
+        """Return the parts of each basis, from the means of the style's features, (C,), and of their products, (C, C)."""
         mean, second = means["mean"], means["second"]
         channels = len(mean)
-        half = (channels + 1) // 2  # with an odd number of channels both halves have the direction in the middle
+        count = -(-channels // PARTS)
+        firsts = [min(part * count, channels - count) for part in range(PARTS)]  # sets overlap if they would have other sizes
         whole = [basis(channels, seed, index) for index in range(BASES)]
-        directions = torch.stack([part for each in whole for part in (each[:half], each[-half:])]).to(second)
+        directions = torch.stack([each[first : first + count] for each in whole for first in firsts]).to(second)
         middle = directions @ mean
         variance = (directions @ second * directions).sum(-1) - middle.square()
         square = (second.diagonal().sum() / channels).clamp_min(STD_EPS)
         unit = REACH * torch.maximum(variance, LEAST_DEVIATION**2 * square).sqrt()
-        return cls(directions / unit[..., None], -middle / unit, unit.square() / half)
+        return cls(directions / unit[..., None], -middle / unit, unit.square() / count)
 
-    def measure(
-        self, features: Tensor, window: Window | None = None, weights: Tensor | None = None, chosen: slice = slice(None)
-    ) -> Stats:
+    def measure(self, features: Tensor, window: Window | None, weights: Tensor | None, chosen: slice = slice(None)) -> Stats:
         """Return how many cells lie beyond each border of the bins, (sets, D, BINS - 1), along the `chosen` sets.
 
         That is the number of cells below a border of the lower half, and less the number of those above one of the upper half:
@@ -148,8 +147,8 @@ def basis(channels: int, seed: int, index: int) -> Tensor:
     digest = hashlib.blake2b(repr((seed, index)).encode(), digest_size=8).digest()
     random = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
     q, r = torch.linalg.qr(torch.randn(channels, channels, generator=random, dtype=torch.float64, device="cpu"))
-    result: Tensor = (q * r.diagonal().sign()).float()
-    return result
+    directions: Tensor = q * r.diagonal().sign()
+    return directions.float()
 
 
 def borders(like: Tensor) -> Tensor:
@@ -179,19 +178,18 @@ def shares(stats: Stats) -> Tensor:
 def inverse(style: Tensor, borders: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
     """Return the style's values Q(u) at the shares `found`, and the integral of Q from `style` to `found`, shaped like these.
 
-    `style` are the shares below the borders, (..., BINS - 1). Between them Q is linear. Where the style has no values it jumps
-    from border to border; of all values there it has the one nearest to the border to which the share belongs.
+    `style` are the shares below the borders, (..., BINS - 1). Between them Q is linear. Where both shares at a border are equal,
+    Q is the border itself, even if the style has no values near it.
     """
-    index = (torch.searchsorted(style, found, right=True) - 1).clamp(0, BINS - 3)
-    step = style.diff()
+    index = (torch.searchsorted(style, found, right=True) - 1).clamp_(0, BINS - 3)
+    step, values = style.diff(), borders.expand_as(style)
     past, width = found - style.gather(-1, index), step.gather(-1, index)
-    part = torch.where(width > 0, past / width, 0).clamp(0, 1)
-    highest = torch.lerp(borders[index], borders[index + 1], part)
+    low, high = values.gather(-1, index), values.gather(-1, index + 1)
+    quantiles = torch.lerp(low, high, torch.where(width > 0, past / width, 0).clamp_(0, 1))
     sums = torch.nn.functional.pad(((borders[1:] + borders[:-1]) / 2 * step).cumsum(-1), (1, 0))
-    integral = sums.gather(-1, index) - sums + past * (borders[index] + highest) / 2
-    first = torch.searchsorted(style, found).clamp_max(BINS - 2)
-    lowest = torch.where(style.gather(-1, first) == found, borders[first], highest)
-    return torch.maximum(lowest, torch.minimum(borders, highest)), integral
+    integral = sums.gather(-1, index).sub_(sums).addcmul_(past, low.add_(quantiles), value=0.5)
+    largest = values.gather(-1, (style < 1).sum(-1, keepdim=True).clamp_max(BINS - 2))
+    return torch.where(found == style, borders, torch.minimum(quantiles, largest)), integral
 
 
 class _Beyond(torch.autograd.Function):
@@ -209,11 +207,8 @@ class _Beyond(torch.autograd.Function):
         one = projection.new_ones(1)
         for block in _blocks(x, projection):
             bins, t = _place(x[:, block], projection, offset)
-            if weights is None:
-                terms = one.expand_as(t), t, t.square()
-            else:
-                share = weights[block].expand_as(t)
-                terms = share, share * t, share * t.square()
+            share = one.expand_as(t) if weights is None else weights[block].expand_as(t)
+            terms = (share, t, t.square()) if weights is None else (share, share * t, share * t.square())
             for total, term in zip(sums, terms, strict=True):
                 total.scatter_add_(1, bins, term)
         counts, first, second = sums
