@@ -48,6 +48,8 @@ class Loss(ABC):
 
     random: ClassVar[bool] = False
     """Whether it draws random numbers, so that two evaluations of one picture differ."""
+    sampled: ClassVar[bool] = False
+    """Whether it is computed from random points alone, so that its gradient is noisy."""
 
     @property
     def capturable(self) -> bool:

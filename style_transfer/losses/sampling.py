@@ -89,7 +89,7 @@ class SampledLoss(Loss):
     A subclass sets `layers`, and its `score` gets the features at all points by layer, (n, C) each.
     """
 
-    random = True
+    random = sampled = True
     capturable = False  # points come from the host
 
     def __init__(self, layers: tuple[str, ...], sampler: PointSampler, count: int) -> None:

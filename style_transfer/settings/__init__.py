@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .checks import END_SCALE
 from .command import CommandOptions
 from .option import Option, check_not_empty, flag_name, option, option_words, options_of, parse_bytes, validate_fields
 from .presets import PRESETS, describe_presets, network_entry
-from .settings import END_SCALE, INITS, Resolved, Settings
+from .settings import INITS, Resolved, Settings
 
 __all__ = [
     "END_SCALE", "INITS", "PRESETS", "CommandOptions", "Option", "Resolved", "Settings", "check_not_empty", "describe_presets",

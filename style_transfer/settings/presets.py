@@ -27,6 +27,7 @@ _SINGLE = {"min_scale": ONE_SCALE, "avg_decay": 0.0, "tv_loss": "inner", "paddin
 _CLASSIC = {"network": "vgg19", "pooling": "max", "padding": "network", "content_layers": ("relu4_2",), "content_weight": 0.015,
     "tv_weight": 2.0, "initial_iterations": 1000, "iterations": 500}  # fmt: skip
 _EQUAL = (1.0, 1.0, 1.0, 1.0, 1.0)
+_BLOCKS = ((1, 2), (2, 2), (3, 4), (4, 4))
 _MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e")
 _RESIZE = "pictures are resized by a bicubic filter, and styles are never enlarged"
 _TV = "the loss that is shown includes the total variation"
@@ -93,6 +94,21 @@ PRESETS: dict[str, Preset] = {
             "the weights are those of a style-to-content ratio R of 1e4: content_weight 1/2, style_factor R/4",
         ),
     ),
+    "sliced": Preset(
+        "Heitz et al. 2021: texture of the style by sliced Wasserstein distances at twelve layers, 64 times 64 steps of L-BFGS",
+        {
+            "network": "vgg19-normalized", "preprocessing": "caffe", "pooling": "mean", "style_loss": "sliced-wasserstein",
+            "style_layers": tuple(f"relu{b}_{n}" for b, count in _BLOCKS for n in range(1, count + 1)),
+            "style_layer_weights": (1.0,) * 12, "style_factor": 12.0, "content_weight": 0.0, "tv_weight": 0.0,
+            "optimizer": "lbfgs", "lbfgs_history": (100,), "init": "style_mean", "avg_decay": 0.0, "min_scale": ONE_SCALE,
+            "end_scale": "256", "initial_iterations": 4096, "iterations": 4096,
+        },
+        (
+            "values are counted in bins, not sorted; directions are orthogonal, an evaluation has a quarter of a basis",
+            "the picture is mirrored at its edges, not the features at each layer; noise at the start is fainter",
+            "the content picture gives the shape of the result alone; styles have its long side",
+        ),
+    ),
 }  # fmt: skip
 """Presets by the name that `Settings.preset` has for them."""
 
@@ -114,7 +130,7 @@ def preset_settings(name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
         values.pop("preprocessing", None)
         if values.get("style_error") in ("mean", "sum"):
             values["style_factor"] *= (usual.magnitude / network.magnitude) ** 2
-    if network.style_layers != usual.style_layers:
+    if not {*values.get("content_layers", ()), *values.get("style_layers", ())} <= network.spec.strides.keys():
         values.pop("content_layers", None)
         values.pop("style_layers", None)
     if "style_layer_weights" in values:  # presets weight all layers equally

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from ..errors import SettingsError, near_miss
 from ..registry import CONTENT_LOSSES, NETWORKS, OPTIMIZERS, STYLE_LOSSES
-from .option import check_not_empty, flag_name, open_option, options_of, parse_bytes, validate_fields
+from .checks import MAX_SCALE, check_end_scale, check_memory, check_tile
+from .option import check_not_empty, flag_name, open_option, options_of, validate_fields
 from .presets import PRESETS, network_entry, preset_settings
 
 INITS: Final = {
@@ -34,33 +34,16 @@ ERRORS: Final = {
     "sum": "sum d^2",
     "relative": "sum d^2 / mean |2 d|",
 }
-MAX_SCALE: Final = 1_000_000
 NUMBERED: Final = 500
 """The number of iterations at a scale where it is not automatic."""
 STRENGTH: Final = 0.8
 """The strength at which the content weight is the declared one."""
 MAX_WEIGHT: Final = 1e9
-END_SCALE: Final = re.compile(r"([0-9]{1,7})(\+?)")
 WEIGHT: Final[dict[str, Any]] = {"kind": float, "minimum": 0.0, "maximum": MAX_WEIGHT}
 FACTORS: Final[dict[str, Any]] = {"kind": float, "many": True, "minimum": 0.0, "metavar": "WEIGHT"}
 FACTOR: Final[dict[str, Any]] = {"kind": float, "above": 0.0, "maximum": 1e6}
 SCALE: Final[dict[str, Any]] = {"kind": int, "minimum": 1, "maximum": MAX_SCALE, "metavar": "PIXELS"}
 STEPS: Final[dict[str, Any]] = {"kind": int, "minimum": 1, "maximum": 10**9}
-
-
-def _check_end_scale(name: str, value: str) -> None:
-    match = END_SCALE.fullmatch(value)
-    if match is None or int(match[1]) > MAX_SCALE or (match[2] and not int(match[1])):
-        raise SettingsError(f"{name} must be a number of pixels from 1 to {MAX_SCALE}, with or without a +, or 0, not {value!r}")
-
-
-def _check_tile(name: str, value: str) -> None:
-    if value not in ("auto", "off") and not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_SCALE):
-        raise SettingsError(f"{name} must be auto, off or a number of pixels, not {value!r}{near_miss(value, ('auto', 'off'))}")
-
-
-def _check_memory(name: str, value: str) -> None:
-    parse_bytes(name, value)
 
 
 def following_strength(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +133,7 @@ class Settings:
 
     min_scale: int | None = open_option(128, "start the run at this long side", topic="size", short="-ms", **SCALE)
     end_scale: str | None = open_option("512", "set the long side of the result; N+ sets an area of about N x N, and 0 is the "
-        "content's own size", topic="size", short="-s", check=_check_end_scale, metavar="PIXELS")  # fmt: skip
+        "content's own size", topic="size", short="-s", check=check_end_scale, metavar="PIXELS")  # fmt: skip
     scales: tuple[int, ...] | None = open_option(None, "paint at these long sides, in place of --min-scale and --end-scale",
         topic="size", many=True, **SCALE)  # fmt: skip
     style_scale: tuple[float, ...] | None = open_option(None, "size each style relative to the scale; one style may have several "
@@ -169,10 +152,10 @@ class Settings:
         "relu2_1,relu4_1", topic="devices", default_help="balanced by memory", metavar="LAYERS",
         check=check_not_empty)  # fmt: skip
     tile: str | None = open_option("auto", "limit the sides of tiles, in pixels", topic="devices", words={
-        "auto": "as large as memory allows", "off": "process the whole picture at once"}, open_words=True, check=_check_tile,
+        "auto": "as large as memory allows", "off": "process the whole picture at once"}, open_words=True, check=check_tile,
         metavar="PIXELS")  # fmt: skip
     memory: str | None = open_option(None, "use at most this much memory on each device, such as 6GB", topic="devices",
-        default_help="most of the free memory", check=_check_memory, metavar="LIMIT")  # fmt: skip
+        default_help="most of the free memory", check=check_memory, metavar="LIMIT")  # fmt: skip
     precision: str | None = open_option("auto", "compute the network in this precision, and all else in fp32",
         topic="devices", words={"auto": "the fastest one whose gradients are right on the device", "fp32": "", "tf32": "",
         "bf16": "", "fp16": ""})  # fmt: skip
@@ -374,8 +357,10 @@ class Resolved(Settings):
                 raise SettingsError(f"--gram-norm {self.gram_norm} does not go with {flag} {loss}; use {' or '.join(norms)}")
         losses = {self.content_loss: CONTENT_LOSSES[self.content_loss]} | {name: STYLE_LOSSES[name] for name in self.statistics}
         for name, loss in losses.items():
-            if loss.random and not OPTIMIZERS[self.optimizer].tolerates_noise:
+            if loss.sampled and not OPTIMIZERS[self.optimizer].tolerates_noise:
                 raise SettingsError(f"{name} is a random loss, which --optimizer {self.optimizer} cannot minimize; use adam")
+            if loss.random and self.line_search != "fixed":
+                raise SettingsError(f"{name} is a random loss, which --line-search {self.line_search} cannot compare; use fixed")
         if self.split is not None and self.sharding != "layers":
             raise SettingsError("--split goes with --sharding layers")
         if self.color_space == "rgb" and self.color in ("content", "luminance"):

@@ -14,16 +14,20 @@ from typing import Any
 import pytest
 
 RUNS = (
-    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "nine-point", "inner", "l2", "max", "sgd",
-    "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles", "planned", "host",
-    "with the cpu", "layers", "sampled", "off", "deterministic", "decomposing", "cannot record", "records wrongly",
+    "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "sliced-wasserstein", "nine-point", "inner",
+    "l2", "max", "sgd", "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles",
+    "planned", "host", "with the cpu", "layers", "sampled", "off", "deterministic", "decomposing", "cannot record",
+    "records wrongly",
 )  # fmt: skip
 CROSSING = ("host", "with the cpu", "layers", "sampled")
 """Runs of which a part is on the CPU, as the choice of random points is, so that tensors must be transferred."""
 READING = ("lbfgs", "strong-wolfe", "decomposing")
 """Runs whose optimizer reads numbers, or whose matrices are decomposed again."""
 
-PLAIN = ("sgd", "lbfgs", "strong-wolfe", "in tiles", "off", "deterministic", "cannot record", "records wrongly", *CROSSING)
+PLAIN = (
+    "sliced-wasserstein", "sgd", "lbfgs", "strong-wolfe", "in tiles", "off", "deterministic", "cannot record", "records wrongly",
+    *CROSSING,
+)  # fmt: skip
 """Runs whose steps are not recorded: by request, or since they are not the same operations on one device every time."""
 
 

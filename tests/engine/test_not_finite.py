@@ -19,8 +19,8 @@ from style_transfer.settings import Settings
 
 @pytest.mark.parametrize(
     "about", [{}, {"optimizer": "lbfgs"}, {"optimizer": "lbfgs", "line_search": "strong-wolfe"}, {"optimizer": "sgd"},
-              {"style_loss": "wasserstein"}, {"style_loss": "histogram"}],
-    ids=["adam", "lbfgs", "search", "sgd", "wasserstein", "histogram"],
+              {"style_loss": "wasserstein"}, {"style_loss": "histogram"}, {"style_loss": "sliced-wasserstein"}],
+    ids=["adam", "lbfgs", "search", "sgd", "wasserstein", "histogram", "sliced-wasserstein"],
 )  # fmt: skip
 def test_a_run_that_is_not_finite_goes_back_a_few_steps_and_halves_the_step_size(
     about: dict[str, Any], monkeypatch: pytest.MonkeyPatch, make_network: Callable[..., Network]

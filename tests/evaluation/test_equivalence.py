@@ -31,7 +31,7 @@ MANY = {
 
 @pytest.mark.parametrize("limits", MANY.values(), ids=MANY)
 @pytest.mark.parametrize("pooling", ["average", "max", "l2"])
-@pytest.mark.parametrize("style_loss", ["gram", "wasserstein"])
+@pytest.mark.parametrize("style_loss", ["gram", "wasserstein", "sliced-wasserstein"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_tiles_give_the_same_loss_and_gradient(
     limits: Limits, pooling: str, style_loss: str, dtype: torch.dtype, make_network: MakeNetwork

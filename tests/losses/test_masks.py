@@ -72,7 +72,7 @@ def test_guided_gram_matrices_by_their_formula(make_network: MakeNetwork) -> Non
 
 
 @pytest.mark.parametrize("about", [{}, {"style_loss": "wasserstein"}, {"style_loss": "covariance", "extra_weight": 1.0},
-    {"extra_loss": "histogram", "extra_weight": 9.0}], ids=str)  # fmt: skip
+    {"extra_loss": "histogram", "extra_weight": 9.0}, {"style_loss": "sliced-wasserstein"}], ids=str)  # fmt: skip
 def test_tiles_give_the_same_loss_and_gradient(about: dict[str, object], make_network: MakeNetwork) -> None:
     network = make_network(dtype=torch.float64)
     loss, gradient = evaluate(network, two(), UNLIMITED, 1, **about)
@@ -81,7 +81,7 @@ def test_tiles_give_the_same_loss_and_gradient(about: dict[str, object], make_ne
     assert float((tiled - gradient).norm() / gradient.norm()) < 1e-10
 
 
-@pytest.mark.parametrize("kind", ["gram", "histogram"])
+@pytest.mark.parametrize("kind", ["gram", "histogram", "sliced-wasserstein"])
 def test_masks_that_cover_everything_change_nothing(kind: str, make_network: MakeNetwork) -> None:
     network, whole = make_network(dtype=torch.float64), torch.ones(1, 1, *SIZE, dtype=torch.float64)
     plain = evaluate(network, [], UNLIMITED, 1, style_loss=kind)
@@ -92,7 +92,7 @@ def test_masks_that_cover_everything_change_nothing(kind: str, make_network: Mak
 def test_a_style_pulls_on_its_own_region_alone(make_network: MakeNetwork) -> None:
     left = torch.zeros(1, 1, *SIZE, dtype=torch.float64)
     left[..., :40] = 1
-    for kind in ("gram", "histogram"):
+    for kind in ("gram", "histogram", "sliced-wasserstein"):
         _, gradient = evaluate(make_network(dtype=torch.float64), [StageRegion(left, {0: None})], UNLIMITED, 1,
             content_weight=0.0, tv_weight=0.0, style_layers=("relu1_1", "relu2_1"), style_loss=kind)  # fmt: skip
         assert gradient[..., :40].abs().mean() > 0 and not gradient[..., 46:].any()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support import reference
 from support.settings import resolved
 from support.tiny import TINY, picture, random_state, tiny_weights
@@ -21,6 +22,7 @@ from style_transfer.engine.loop import stylize
 from style_transfer.engine.optimizers.lbfgs import LBFGS
 from style_transfer.errors import SettingsError
 from style_transfer.evaluation.objective import Objective
+from style_transfer.losses.style.sliced_wasserstein import SlicedWassersteinLoss
 from style_transfer.networks.forward import Network
 from style_transfer.networks.loading import load_networks
 from style_transfer.pictures import to_pil
@@ -135,6 +137,29 @@ def test_fzlius_loss_and_gradient(model: str) -> None:
         settings.content_layers[0]: 1.0}  # fmt: skip
     expected = slope(lambda x: reference.fzliu_loss(see(x), targets, style, content, weights))
     same(evaluated(settings, network, STYLES[:1]), expected)
+
+
+def test_the_sliced_loss_and_gradient_are_those_of_sorted_values() -> None:
+    settings = resolved(preset="sliced", padding="network")
+    network, state = network_of(settings, "vgg19-caffe")
+    objective, image = Objective([network], CONTENT, STYLES[:1], settings), IMAGE.clone()
+    value = float(objective.evaluate(image).loss)
+
+    def see(x: Tensor) -> dict[str, Tensor]:
+        return reference.vgg(reference.caffe_input(x, (103.939, 116.779, 123.68)), state, BLOCKS["vgg19-caffe"], "mean")
+
+    def loss(x: Tensor) -> Tensor:
+        found, style, terms = see(x), see(STYLES[0]), []
+        for term in objective.terms:
+            assert isinstance(term.loss, SlicedWassersteinLoss)
+            directions = F.normalize(term.loss.slices.projections[term.loss._chosen][0])
+            terms.append(reference.sliced_wasserstein(found[term.layer], style[term.layer], directions))
+        assert len(terms) == 12
+        return torch.stack(terms).sum()
+
+    expected, gradient = slope(loss)
+    assert value == pytest.approx(expected, rel=5e-3)
+    assert image.grad is not None and torch.cosine_similarity(image.grad.flatten(), gradient.flatten(), 0) > 0.999
 
 
 @pytest.mark.parametrize("year", ["", "-2023"])

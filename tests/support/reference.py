@@ -111,6 +111,14 @@ def wasserstein(moments: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -
     return ((mean - target_mean) ** 2).mean() + traces / len(mean)
 
 
+def sliced_wasserstein(x: Tensor, style: Tensor, directions: Tensor) -> Tensor:
+    """Return the mean over directions (D, C) of the squared distance between the sorted values of features (1, C, h, w)."""
+    p, q = (torch.sort(directions @ f[0].flatten(1), dim=1).values for f in (x, style))
+    cells = math.lcm(p.shape[1], q.shape[1])
+    p, q = (torch.repeat_interleave(values, cells // values.shape[1], dim=1) for values in (p, q))
+    return ((p - q) ** 2).mean()
+
+
 def scaled_squared_error(x: Tensor, target: Tensor) -> Tensor:
     """Return sum d^2 / (sum |d| + 1e-8)."""
     d = x - target

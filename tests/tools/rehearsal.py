@@ -38,6 +38,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "shifted-gram": {"style_loss": "shifted-gram"},
     "mean-std": {"style_loss": "mean-std"},
     "histogram": {"extra_loss": "histogram", "extra_weight": 1.0},
+    "sliced-wasserstein": {"style_loss": "sliced-wasserstein"},
     "nine-point": {"tv_loss": "nine-point"},
     "inner": {"tv_loss": "inner"},
     "l2": {"pooling": "l2"},

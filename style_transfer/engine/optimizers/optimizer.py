@@ -31,7 +31,7 @@ class Optimizer(ABC):
     scheduled: ClassVar[bool] = False
     """Whether the optimizer follows a `StepSchedule`, as `--iterations auto` needs."""
     tolerates_noise: ClassVar[bool] = True
-    """Whether the optimizer works with losses that are random."""
+    """Whether the optimizer works with losses of random points."""
     working_pictures: ClassVar[int] = 0
     """How many more tensors of the picture's shape a step needs while it runs."""
 
