@@ -14,9 +14,9 @@ from ..pictures import Picture
 from ..pictures.framing import framed, framed_picture
 from ..pictures.tensors import from_pixels, to_pixels
 from ..settings import Resolved, Settings, flag_name
+from ..settings.checks import MAX_SCALE
 from ..settings.command import CommandOptions
 from ..settings.paper import parse_length, show_length
-from ..settings.checks import MAX_SCALE
 
 SAME_SHAPE = 0.02
 """The relative difference up to which an initial picture has the shape of the photograph, as masks have it."""
