@@ -33,7 +33,7 @@ COMPACT = "--network compact -s 256 -ii 120 -i 60"
 
 
 LAKE = (
-    "style_transfer landscape_lake.jpg vangogh_wheatfield.jpg --network vgg19 --content-layers relu3_1 relu4_2 --strength 0.4 "
+    "style_transfer landscape_lake.jpg vangogh_wheatfield.jpg --network vgg19 --content-layers relu3_1 relu4_2 -cw 0.092 -tw 2 "
     "-s 1024 --steps 150 100 100 100 100 80 100"
 )
 INTRODUCTION = f"""\
