@@ -129,7 +129,7 @@ SHEETS: tuple[Sheet, ...] = (
         "few steps; the style then has the same weight as with the preset's own network. The remaining differences are those "
         "of the programs: style-transfer-pytorch works coarse to fine, with Gram matrices or Wasserstein distances. neural-style "
         "starts from flat gray at the final size, so that large shapes come from the photograph alone. neuralart, its "
-        "Inception variant and fzliu start from the photograph.",
+        "Inception variant and fzliu start from the photograph. sliced makes a texture of the style alone.",
         (
             preset("style-transfer-pytorch", "-ii 120 -i 60"),
             preset("style-transfer-pytorch-2023", "-ii 120 -i 60"),
@@ -137,6 +137,7 @@ SHEETS: tuple[Sheet, ...] = (
             preset("neuralart", "-ii 150"),
             preset("neuralart-inception", "-ii 150"),
             preset("fzliu", "-ii 150"),
+            preset("sliced", "-ii 150"),
         ),
         3,
     ),

@@ -153,7 +153,7 @@ def test_the_sliced_loss_and_gradient_are_those_of_sorted_values() -> None:
         for term in objective.terms:
             assert isinstance(term.loss, SlicedWassersteinLoss)
             directions = F.normalize(term.loss.slices.projections[term.loss._chosen][0])
-            terms.append(reference.sliced_wasserstein(found[term.layer], style[term.layer], directions))
+            terms.append(reference.sliced_wasserstein(found[term.layers[0]], style[term.layers[0]], directions))
         assert len(terms) == 12
         return torch.stack(terms).sum()
 

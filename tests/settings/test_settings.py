@@ -196,7 +196,7 @@ def test_defaults_follow_from_the_style_loss_the_network_and_the_optimizer() -> 
 def test_implementations_from_elsewhere_are_choices(monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in (STYLE_LOSSES, OPTIMIZERS, NETWORKS):
         monkeypatch.setattr(registry, "_entries", dict(registry.items()))
-    loss = SimpleNamespace(help="Toy", defaults={"content_error": "sum"}, gram_norms=("pixels",), random=False)
+    loss = SimpleNamespace(help="Toy", defaults={"content_error": "sum"}, gram_norms=("pixels",), random=False, sampled=False)
     STYLE_LOSSES.register("toy")(loss)
     OPTIMIZERS.register("toy")(
         SimpleNamespace(help="Toy", defaults={"momentum": 0.5, "bounds": "off"}, scheduled=True, tolerates_noise=False)
