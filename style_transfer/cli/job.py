@@ -132,7 +132,7 @@ class JobReader:
         start = None if init in INITS else self._load(init, files, lambda size: sizes(content.size) if reducible else [size])[0]
         regions = self._regions([content.size, *(style.size for style in styles)])
         if plan is not None:
-            self._report_print(plan, content.size, task, styles)
+            self._report_print(plan, settings, content.size, task, styles)
             if start is not None and not plan.is_framed(start.size):
                 start = framed_for(plan, start, None)[0]
             content, alpha = framed_for(plan, content, alpha)
@@ -211,12 +211,12 @@ class JobReader:
             self._reported.add(text)
             self.note(text)
 
-    def _report_print(self, plan: PrintPlan, size: Size, task: Task, styles: Sequence[ImagePyramid]) -> None:
+    def _report_print(self, plan: PrintPlan, settings: Resolved, size: Size, task: Task, styles: Sequence[ImagePyramid]) -> None:
         """Report how the photograph is framed for a print, and styles that are too small for their size in it."""
         for note in plan.notes(size):
             self._report(f"{task.content}: {note}")
         sizes = [(path, style.size) for path, style in zip(task.styles, styles, strict=True)]
-        for note in style_notes(plan.settings(self.settings, self.options), self.options, sizes):
+        for note in style_notes(settings, self.options, sizes):
             self._report(note)
 
     def _report_halved_colour(self, path: Path) -> None:

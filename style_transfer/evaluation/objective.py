@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from ..geometry.scales import Size
 from ..geometry.tiles import Window, coarser_rows
 from ..losses.content.base import ContentTarget
 from ..losses.guidance import StageRegion, guide, weights_in
-from ..losses.loss import PICTURE, Loss
+from ..losses.loss import PICTURE, Loss, seed_of
 from ..losses.sampling import PointSampler
 from ..losses.statistics import Stats, inside, sum_dtype
 from ..losses.style.base import StyleStatistic
@@ -179,8 +178,7 @@ class Objective:
 
     def _draw(self) -> None:
         """Let random losses draw for this evaluation; one that ran out of memory draws the same again."""
-        key = self.settings.random_seed, *self.size, self._evaluations
-        seed = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
+        seed = seed_of(self.settings.random_seed, *self.size, self._evaluations)
         for term in self.terms:
             term.loss.draw(seed)
 

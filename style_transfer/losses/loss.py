@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Final
@@ -17,6 +18,11 @@ PICTURE = "picture"
 SCALED_EPS = 1e-8
 SMALLEST = 1e-24
 """A mean magnitude below this counts as zero."""
+
+
+def seed_of(*key: object) -> int:
+    """Return a seed for random numbers, below 2^63, that differs from key to key; keys are numbers and texts."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
 class Loss(ABC):

@@ -33,6 +33,12 @@ BLACK_POINT: Final = 0x2000
 
 
 @functools.cache
+def lab_profile() -> bytes:
+    """Return LittleCMS's profile of CIE L*a*b* with white D50."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+@functools.cache
 def srgb_profile() -> bytes:
     """Return LittleCMS's sRGB profile, of version 4, for conversions: its curve is a formula, not a table."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from PIL import ImageCms
 
 from .color.difference import ciede2000
-from .icc import srgb_profile, transform, written_profile
+from .icc import lab_profile, srgb_profile, transform, written_profile
 from .picture import Array, Pixels, map_row_blocks
 from .press import Press
 from .working import WorkingSpace
@@ -20,12 +18,6 @@ VISIBLE: Final = 3.0
 STRIKING: Final = 20.0
 """The CIEDE2000 from which a gamut map is red."""
 LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
-
-
-@functools.cache
-def lab_profile() -> bytes:
-    """Return LittleCMS's profile of CIE L*a*b* with white D50."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 
 @dataclass(frozen=True)

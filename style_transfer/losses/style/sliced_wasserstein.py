@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -16,6 +15,7 @@ from ...geometry.tiles import Window
 from ...registry import STYLE_LOSSES
 from ...settings import Resolved
 from ..guidance import weights_in
+from ..loss import seed_of
 from ..matrix_sqrt import to_float64, with_gradients
 from ..statistics import Stats, blend, flat, moments, sum_dtype, widened
 from .base import StyleLoss, StyleStatistics
@@ -144,8 +144,7 @@ class Slices:
 @functools.lru_cache(maxsize=128)
 def basis(channels: int, seed: int, index: int) -> Tensor:
     """Return a random orthogonal matrix (C, C) in float32: the Q of a Gaussian matrix, with a positive diagonal of R."""
-    digest = hashlib.blake2b(repr((seed, index)).encode(), digest_size=8).digest()
-    random = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+    random = torch.Generator().manual_seed(seed_of(seed, index))
     q, r = torch.linalg.qr(torch.randn(channels, channels, generator=random, dtype=torch.float64, device="cpu"))
     directions: Tensor = q * r.diagonal().sign()
     return directions.float()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
 import imagecodecs
 import numpy as np
-from PIL import ImageCms
 
 from ...errors import ImageError
-from ..icc import srgb_profile, transform
+from ..icc import lab_profile, srgb_profile, transform
 from ..picture import Array, Mapped, Stored
 
 MAX_SAMPLE_VALUES: Final = (281, 341)
@@ -98,14 +96,9 @@ def lab_to_srgb(values: Array, *, signed: bool) -> Array:
     block[..., 1:] /= unit
     if not signed:
         block[..., 1:] -= 128
-    colours = transform(block, _lab_profile(), srgb_profile(), ("lab", "rgb"), 0)
+    colours = transform(block, lab_profile(), srgb_profile(), ("lab", "rgb"), 0)
     result[..., :3] = np.rint(np.clip(colours, 0, 1) * 65535)
     return result
-
-
-@functools.cache
-def _lab_profile() -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 
 def decode_ycbcr(page: Any, name: str) -> Array:
