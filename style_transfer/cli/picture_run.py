@@ -144,7 +144,7 @@ class PictureRun:
             self.control.request(Request.STOP)
         if self.checkpointer is not None and not self.group.rank and self.checkpointer.due():
             self.control.request(Request.SAVE)
-        self.group.request(self.control.requested)
+        self.group.request(self.control.decide())
         agreed = self.group.agreed
         if agreed & Request.SAVE:
             self.control.clear(Request.SAVE)

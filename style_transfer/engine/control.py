@@ -19,6 +19,7 @@ class Control:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._requested = Request(0)
+        self._decided: Request | None = None
         self._running = threading.Event()
         self._running.set()
 
@@ -34,6 +35,18 @@ class Control:
             self._requested |= request
         if request & ~Request.SAVE:
             self.resume()
+
+    def decide(self) -> Request:
+        """Return what is requested; the engine acts on just that before its next step, and on later requests after it."""
+        with self._lock:
+            self._decided = self._requested
+            return self._requested
+
+    def take(self) -> Request:
+        """Return what the engine is to act on: what was last decided and is still requested, or else all that is requested."""
+        with self._lock:
+            decided, self._decided = self._decided, None
+            return self._requested if decided is None else self._requested & decided
 
     def clear(self, request: Request) -> None:
         """Withdraw a request, or note that it was met."""

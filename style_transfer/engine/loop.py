@@ -145,7 +145,7 @@ class Run:
 
     def _try_step(self) -> Iterate | None:
         iterate, self._iterate = self._iterate, None
-        self.context.group.request(self.control.requested)
+        self.context.group.request(self.control.take())
         if iterate is not None and self._scale is not None:
             self._keep_copy(iterate)
             if self._scale.finite.failed:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import pytest
 from support.command_line import command
+from support.disturbances import at_each_iteration
 
 from style_transfer import cli
+from style_transfer.cli.picture_run import PictureRun
+from style_transfer.compute.distributed import Request
+from style_transfer.engine import Iterate
 from style_transfer.files import Task
 from style_transfer.observers import Command, Observer, Progress, Result
 from style_transfer.registry import OBSERVERS
@@ -70,3 +75,28 @@ def test_without_its_option_it_does_not_follow(place: Path) -> None:
 def test_its_file_must_not_be_another_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(command("--step-log", "c.png", "-o", "o.png")) == 2
     assert "--step-log c.png is also an input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("request_", "step", "skipped"),
+    [(Request.FINISH, (46, 2), None), (Request.FINISH_SCALE, (46, 3), [{"scale": 1, "after": 2}])],
+    ids=["finish", "finish the scale"],
+)
+def test_a_request_after_the_program_has_looked_waits_for_the_next_step(
+    request_: Request, step: tuple[int, int], skipped: object, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = PictureRun._requests
+
+    def look_and_request(run: PictureRun) -> Request:
+        agreed = looked(run)
+        scale, step = (1, 1) if request_ == Request.FINISH else (0, 1)
+        if (run.job.run.stages[scale].size, step) == (last[-1].size, last[-1].step):
+            run.control.request(request_)
+        return agreed
+
+    last: list[Iterate] = []
+    at_each_iteration(monkeypatch, last.append)
+    monkeypatch.setattr(PictureRun, "_requests", look_and_request)
+    assert cli.main(command("-o", "o.png")) == 0
+    recipe = json.loads(Path("o.png.json").read_text())
+    assert (recipe["width"], recipe["step"], recipe.get("skipped")) == (*step, skipped)
