@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,13 @@ from ..compute.threads import in_parallel
 from ..errors import SettingsError
 from ..geometry.scales import Size
 from ..geometry.tiles import Window, coarser_rows
+from ..losses.band_contrast import BandContrast
 from ..losses.content.base import ContentTarget
 from ..losses.guidance import StageRegion, guide, weights_in
 from ..losses.loss import PICTURE, Loss, seed_of
-from ..losses.sampling import PointSampler
+from ..losses.sampling import PointGrid, PointSampler
 from ..losses.statistics import Stats, inside, sum_dtype
-from ..losses.style.base import StyleStatistic
+from ..losses.style.base import ColumnFunction, StyleLoss, StyleStatistic
 from ..losses.total_variation import TOTAL_VARIATIONS
 from ..networks import NetworkSpec
 from ..networks.forward import Network
@@ -30,6 +31,8 @@ from ..settings import Resolved
 from .sweep import UNLIMITED, Limits, Measure, Sweep, products
 
 NORMALIZED_EPS = 1e-8
+COLUMNS_AREA = 640 * 640
+"""The most pixels that a tile reads while features of all layers are gathered at points."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Objective:
         white = 1 / networks[0].spec.preprocessing.std[1]
         terms = [
             *self._content_terms(content),
-            *self._style_terms(styles, limits, regions, content.device),
+            *self._style_terms(content, styles, limits, regions),
             Term("tv", (PICTURE,), TOTAL_VARIATIONS[settings.tv_loss](white), settings.tv_weight),
         ]
         self.terms = tuple(term for term in terms if term.weight)
@@ -131,24 +134,31 @@ class Objective:
             self.sweep.forward(content, store)
 
     def _style_terms(
-        self, styles: Sequence[Tensor], limits: Limits, regions: Sequence[StageRegion], device: torch.device
+        self, content: Tensor, styles: Sequence[Tensor], limits: Limits, regions: Sequence[StageRegion]
     ) -> Iterator[Term]:
-        """Yield the terms of the style layers for each loss and each region, with guides, which are large, on `device`."""
+        """Yield the terms of the style layers for each loss and each region, with guides on the content's device."""
         settings, spec, layers = self.settings, self.networks[0].spec, self.settings.style_layers
-        blend = settings.blend(len(styles))
-        all_guides = [{layer: x.to(device) for layer, x in guides_of(region.content, spec, layers).items()} for region in regions]
-        for prefix, name, weight in (("style", settings.style_loss, 1.0), ("extra", settings.extra_loss, settings.extra_weight)):
+        blend, factor = settings.blend(len(styles)), settings.style_factor
+        read = (PICTURE, *layers) if settings.band_weight else layers
+        all_guides = [{k: x.to(content.device) for k, x in guides_of(region.content, spec, read).items()} for region in regions]
+        kinds: Sequence[tuple[str, type[StyleLoss], float, tuple[str, ...]]] = (
+            ("style", STYLE_LOSSES[settings.style_loss], factor, layers),
+            ("extra", STYLE_LOSSES[settings.extra_loss], factor * settings.extra_weight, layers),
+            ("bands", BandContrast, settings.band_weight, (PICTURE,)),
+        )
+        for prefix, kind, weight, layers in kinds:
             for index, region in enumerate(regions or (None,) if weight else ()):
                 guides = all_guides[index] if region else {}
-                measured = MeasuredStyles(self.networks, styles, blend, layers, region, guides, limits, self.group, self.size)
-                for key, loss in STYLE_LOSSES[name].prepare(settings, measured).items():
+                about = layers, region, guides, limits, self.group, self.size
+                measured = MeasuredStyles(self.networks, content, styles, blend, *about)
+                for key, loss in kind.prepare(settings, measured).items():
                     if region and not any(guides[layer].any() for layer in (layers if loss.layers else (key,))):
                         continue
-                    share = 1.0 if loss.layers else settings.layer_weights[key]
-                    share *= settings.style_factor * weight * (region.share if region else 1)
+                    share = weight if loss.layers else weight * settings.layer_weights.get(key, 1.0)
+                    share *= region.share if region else 1
                     title = f"{prefix} {key} {index + 1}" if region else f"{prefix} {key}"
-                    read = loss.layers or (key,)
-                    yield Term(title, read, loss, share, settings.style_gradient, settings.normalize_gradients)
+                    factors = (settings.style_gradient, settings.normalize_gradients) if key != PICTURE else ()
+                    yield Term(title, loss.layers or (key,), loss, share, *factors)
 
     def _limit(self, limits: Limits) -> None:
         self.sweep = Sweep(self.networks, self.size, {layer for term in self.terms for layer in term.layers}, limits, self.group)
@@ -245,12 +255,13 @@ class MeasuredStyles:
     """The style pictures that one region is compared with, or all of them without regions; a `StyleStatistics`.
 
     `styles` are pictures (1, 3, H, W), `blend` their weights, which sum to 1. `guides` are those of the region, and `size` is
-    that of the picture that is compared with them.
+    that of the picture that is compared with them; `content` is this process's rows of it as a photograph.
     """
 
     def __init__(
         self,
         networks: Sequence[Network],
+        content: Tensor,
         styles: Sequence[Tensor],
         blend: Sequence[float],
         layers: Sequence[str],
@@ -260,6 +271,7 @@ class MeasuredStyles:
         group: Group,
         size: Size,
     ) -> None:
+        self._content = content
         self.networks, self.layers, self.guides, self.limits, self.group = networks, layers, guides, limits, group
         self._picture = size, None if region is None else region.content
         indices = [index for index in range(len(styles)) if region is None or index in region.masks]
@@ -267,7 +279,7 @@ class MeasuredStyles:
         weights = [blend[index] for index in indices]
         if not sum(weights):
             weights = [1.0] * len(weights)
-        self.weights = [weight / sum(weights) for weight in weights]
+        self.weights: Sequence[float] = [weight / sum(weights) for weight in weights]
 
     def measure(self, statistic: StyleStatistic) -> dict[str, list[Stats]]:
         """Return the totals of a statistic at each style layer, one for each style picture."""
@@ -296,16 +308,69 @@ class MeasuredStyles:
 
     def sample(self, count: int, seed: int) -> dict[str, Tensor]:
         """Return the features at about `count` random points of the styles, (n, C), at each style layer and of the picture."""
-        layers, parts = (PICTURE, *self.layers), []
+        parts = []
         for (style, mask), weight in zip(self.styles, self.weights, strict=True):
             points = sampler(self.networks[0].spec, size_of(style), mask)
             points.draw(round(count * weight), seed)
 
-            def measure(layer: str, features: Tensor, window: Window, points: PointSampler = points) -> dict[str, Stats]:
-                return {layer: Stats({layer: points.gather(layer, inside(features, window), window)}, 0)}
+            def gather(layer: str, features: Tensor, window: Window, points: PointSampler = points) -> Tensor:
+                return points.gather(layer, inside(features, window), window)
 
-            parts.append(self._sums(style, layers, measure))
-        return {layer: torch.cat([part[layer].sums[layer] for part in parts]) for layer in layers}
+            parts.append(self._gathered(style, gather))
+        return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
+
+    def sample_squares(self, step: int, count: int, seed: int) -> dict[str, Tensor]:
+        """Return the features of at most about `count` squares of the styles, (n, C), at each style layer and of the picture."""
+        parts = []
+        for (style, mask), weight in zip(self.styles, self.weights, strict=True):
+            grid = PointGrid(size_of(style), {PICTURE: 1, **self.networks[0].spec.strides}, step, mask)
+            chosen = grid.choose(max(1, round(count * weight)), seed).to(style.device)
+            place = chosen.new_full((grid.shape[0] * grid.shape[1],), -1)
+            place[chosen] = torch.arange(len(chosen), device=place.device)
+
+            def gather(layer: str, features: Tensor, window: Window, grid: PointGrid = grid, place: Tensor = place) -> Tensor:
+                box = grid.own(layer, window)
+                rows = place.view(grid.shape)[box.index].flatten()
+                columns = grid.gather(layer, features, window, box)
+                result = columns.new_zeros(int(place.max()) + 1, columns.shape[1])
+                return result.index_copy(0, rows[rows >= 0], columns[rows >= 0])
+
+            parts.append(self._gathered(style, gather))
+        return {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
+
+    def _gathered(self, style: Tensor, gather: Callable[[str, Tensor, Window], Tensor]) -> dict[str, Tensor]:
+        """Return the sums over tiles of what `gather` returns at each style layer and for the picture."""
+        layers = PICTURE, *self.layers
+        sums = self._sums(style, layers, lambda layer, *about: {layer: Stats({layer: gather(layer, *about)}, 0)})
+        return {layer: sums[layer].sums[layer] for layer in layers}
+
+    def grid(self, step: int) -> PointGrid:
+        """Return the squares of the picture that is compared with the styles, weighted by the region's mask."""
+        size, mask = self._picture
+        return PointGrid(size, {PICTURE: 1, **self.networks[0].spec.strides}, step, mask)
+
+    def sum_columns(self, grid: PointGrid, function: ColumnFunction) -> Tensor:
+        """Return the sum over tiles of the content of a function of a box of squares and their features at each style layer.
+
+        The whole network runs over each tile, so that features of all layers are at hand at once.
+        """
+        tile: dict[str, tuple[Tensor, Window]] = {}
+        sums: list[Tensor] = []
+
+        def see(layer: str, features: Tensor, window: Window) -> dict[str, Stats]:
+            tile[layer] = features, window
+            if len(tile) > len(self.layers):
+                box = grid.own(PICTURE, tile.pop(PICTURE)[1])
+                columns = {name: grid.gather(name, *tile[name], box) for name in self.layers}
+                part = function(box, columns)
+                sums[:] = [part + sums[0] if sums else part]
+                tile.clear()
+            return {}
+
+        limits = Limits(True, (COLUMNS_AREA,), (0,))
+        sweep = Sweep(self.networks[:1], self._picture[0], (PICTURE, *self.layers), limits, self.group)
+        sweep.measure(self._content, see, keep=False)
+        return self.group.all_reduce({"sum": sums[0]})["sum"]
 
 
 def sampler(spec: NetworkSpec, size: Size, mask: Tensor | None = None) -> PointSampler:
@@ -315,8 +380,9 @@ def sampler(spec: NetworkSpec, size: Size, mask: Tensor | None = None) -> PointS
 
 def guides_of(mask: Tensor, spec: NetworkSpec, layers: Sequence[str]) -> dict[str, Tensor]:
     """Return the guides of a mask (1, 1, H, W) at layers of a network."""
-    sizes = spec.sizes(size_of(mask))
-    return {layer: guide(mask, spec.strides[layer], sizes[layer]) for layer in layers}
+    size = size_of(mask)
+    cells = {layer: (spec.strides[layer], each) for layer, each in spec.sizes(size).items()} | {PICTURE: (1, size)}
+    return {layer: guide(mask, *cells[layer]) for layer in layers}
 
 
 def reduce_stats(stats: Mapping[str, Stats], group: Group, counts: Mapping[str, int] | None = None) -> dict[str, Stats]:

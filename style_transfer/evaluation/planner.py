@@ -243,7 +243,7 @@ def state_bytes(network: Network, size: Size, settings: Resolved, *, regions: in
     pictures: int = optimizer.pictures(settings) + optimizer.working_pictures + (5 if network.spec.margin else 3)
     targets = sum(network.spec.channels[layer] / strides[layer] ** 2 for layer in settings.content_layers)
     blend = 4 * (3 + 1) if regions else 0
-    guides = 4 * regions * sum(1 / strides[layer] ** 2 for layer in settings.style_layers)
+    guides = 4 * regions * (sum(1 / strides[layer] ** 2 for layer in settings.style_layers) + bool(settings.band_weight))
     shared = 4 * 3 * pictures + network.features.itemsize * targets + blend
     return round(size[0] * size[1] * (shared / processes + guides))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -25,8 +25,8 @@ from ..compute import memory
 from ..compute.distributed import LOCAL, Group, Rows
 from ..compute.threads import for_each
 from ..geometry.scales import Size
-from ..geometry.tiles import Box, Tile, Window, bounds, coarser_rows, deal, grown_rows, plan_tiles, share_area, window
-from ..losses.loss import PICTURE
+from ..geometry.tiles import Box, Geometry, Tile, Window, bounds, coarser_rows, deal, grown_rows, plan_tiles, share_area, window
+from ..losses.loss import PICTURE, PICTURE_REACH
 from ..losses.statistics import Stats
 from ..networks import Segment
 from ..networks.forward import Network
@@ -138,6 +138,8 @@ class Sweep:
         segments = self.networks[0].spec.segments(layers, cut=not limits.whole)
         bands = self.margin.extended_bands
         for index, segment in enumerate(segments):
+            if not index and self.picture and segment.geometry.reach < PICTURE_REACH:
+                segment = replace(segment, geometry=Geometry(segment.geometry.stride, PICTURE_REACH))
             band = bands[self.group.rank]
             most = min(limits.areas[index], costs.largest_area(segment))  # limits are those of the content; a style may be larger
             area = min(most, share_area((band[1] - band[0], size[1]), workers, segment.geometry))

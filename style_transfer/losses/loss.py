@@ -15,6 +15,8 @@ from .statistics import Stats
 
 PICTURE = "picture"
 """The name of the layer that is the picture itself."""
+PICTURE_REACH = 3
+"""A loss of the picture itself may depend on this many pixels beyond each side of those that a window counts."""
 SCALED_EPS = 1e-8
 SMALLEST = 1e-24
 """A mean magnitude below this counts as zero."""

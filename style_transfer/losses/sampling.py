@@ -10,13 +10,16 @@ takes.
 
 from __future__ import annotations
 
+import bisect
+import functools
+import itertools
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ..geometry.scales import Size
-from ..geometry.tiles import Window
+from ..geometry.tiles import Box, Window
 from .loss import Loss
 from .statistics import Stats, inside, sum_dtype
 
@@ -81,6 +84,68 @@ class PointSampler:
         index, y, x = cells.to(features.device).unbind()
         values = features[0].permute(1, 2, 0)[y, x].to(sum_dtype(features))
         return values.new_zeros(len(self.points), values.shape[1]).index_copy(0, index, values)
+
+
+class PointGrid:
+    """Squares of `step` pixels of a picture of `size`, with their features; `strides` are those of the layers, in pixels.
+
+    A square has the mean of the cells that it contains, or the cell that contains its middle. Incomplete squares at the lower
+    and right edge are left out. `mask` (1, 1, H, W) weights the squares.
+    """
+
+    def __init__(self, size: Size, strides: Mapping[str, int], step: int, mask: Tensor | None = None) -> None:
+        self.strides, self.step = strides, step
+        rows, columns = self.shape = max(1, size[0] // step), max(1, size[1] // step)
+        self.weights = None if mask is None else mask[0, 0, step // 2 :: step, step // 2 :: step][:rows, :columns]
+        """The mask in the middle of each square, (rows, columns)."""
+
+    def choose(self, count: int, seed: int) -> Tensor:
+        """Return the numbers of the squares, row by row, or of `count` of them, drawn at random, if there are more.
+
+        With a mask they are those where it is at least a half, or, if there are none, the square where it is largest.
+        """
+        numbers = torch.arange(self.shape[0] * self.shape[1], device="cpu")
+        if self.weights is not None:
+            weights = self.weights.flatten().cpu()
+            numbers = numbers[weights >= 0.5] if (weights >= 0.5).any() else weights.argmax()[None]
+        if len(numbers) > count:
+            random = torch.Generator("cpu").manual_seed(seed)
+            numbers = numbers[torch.randperm(len(numbers), generator=random, device="cpu")[:count]].sort().values
+        return numbers
+
+    def own(self, layer: str, window: Window) -> Box:
+        """Return the box of the squares whose middle lies in a cell that the window of a layer counts."""
+        place, whole = window.place, window.whole
+        y, x = (self._middles(layer, squares, cells) for squares, cells in zip(self.shape, whole, strict=True))
+        upper, left = bisect.bisect_left(y, place.top), bisect.bisect_left(x, place.left)
+        return Box(upper, left, bisect.bisect_left(y, place.bottom), bisect.bisect_left(x, place.right))
+
+    def _middles(self, layer: str, squares: int, cells: int) -> list[int]:
+        return [min((square * self.step + self.step // 2) // self.strides[layer], cells - 1) for square in range(squares)]
+
+    def gather(self, layer: str, features: Tensor, window: Window, box: Box) -> Tensor:
+        """Return the features of a box of squares, (n, C), from those of a tile (1, C, h, w), of which the window counts some."""
+        inside, place = window.inside, window.place
+        y = self._cells(layer, (box.top, box.bottom), window.whole[0], inside.top - place.top, features.shape[2])
+        x = self._cells(layer, (box.left, box.right), window.whole[1], inside.left - place.left, features.shape[3])
+        columns, side = features[0].permute(1, 2, 0), max(1, self.step // self.strides[layer])
+        index = functools.partial(torch.tensor, dtype=torch.int64, device=features.device)
+        total: Tensor | None = None
+        for i, j in itertools.product(range(side), repeat=2):
+            part = columns[index(y[i::side])[:, None], index(x[j::side])].to(sum_dtype(features))
+            total = part if total is None else total + part
+        assert total is not None
+        return total.flatten(0, 1) / side**2
+
+    def _cells(self, layer: str, squares: tuple[int, int], cells: int, offset: int, length: int) -> list[int]:
+        """Return the cells of squares along an axis of `cells`, as indices of features that begin at minus `offset`."""
+        stride, (first, last) = self.strides[layer], squares
+        if stride < self.step:
+            side = self.step // stride
+            at = list(range(first * side, last * side))
+        else:
+            at = self._middles(layer, last, cells)[first:]
+        return [min(max(min(cell, cells - 1) + offset, 0), length - 1) for cell in at]
 
 
 class SampledLoss(Loss):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..geometry.tiles import Window
+from ..geometry.tiles import Box, Window
 from .matrix_sqrt import NARROW, symmetric_product
 
 BLOCK, BLOCKS = 1536, 4
@@ -59,6 +59,13 @@ def blend(stats: Sequence[Stats], weights: Sequence[float]) -> dict[str, Tensor]
     means = [s.means() for s in stats]
     mixed = {k: torch.stack([m[k] * w for m, w in zip(means, weights, strict=True)]).sum(0) for k in means[0]}
     return mixed | {"count": torch.tensor(float(sum(s.count for s in stats)), device="cpu", dtype=torch.float64)}
+
+
+def window_of(features: Tensor, window: Window | None) -> Window:
+    """Return the window, or the one that counts all cells of features (1, C, H, W)."""
+    height, width = features.shape[2:]
+    whole = Box(0, 0, height, width)
+    return window or Window(whole, whole, (height, width))
 
 
 def inside(features: Tensor, window: Window | None) -> Tensor:

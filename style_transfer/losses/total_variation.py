@@ -10,14 +10,7 @@ from torch import Tensor
 
 from ..geometry.tiles import Box, Window
 from .loss import Loss
-from .statistics import Stats
-
-
-def _given(features: Tensor, window: Window | None) -> Window:
-    """Return the window, or the one that counts the whole picture."""
-    height, width = features.shape[2:]
-    whole = Box(0, 0, height, width)
-    return window or Window(whole, whole, (height, width))
+from .statistics import Stats, window_of
 
 
 def _axes(features: Tensor, box: Box) -> Tensor:
@@ -32,7 +25,7 @@ class AxesTV(Loss):
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum of squared differences of a picture (1, 3, H, W), each counted at its left or upper pixel."""
-        box = _given(features, window).inside
+        box = window_of(features, window).inside
         return Stats({"tv": _axes(features, box)}, features.shape[1] * box.area)
 
     def score(self, total: Stats) -> Tensor:
@@ -49,7 +42,7 @@ class NinePointTV(Loss):
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sums of squared differences along the axes and along the diagonals, and the number of the latter."""
-        window = _given(features, window)
+        window = window_of(features, window)
         box, axes = window.inside, _axes(features, window.inside)
         ends = window.place.bottom == window.whole[0], window.place.right == window.whole[1]
         # block (i, j) has pixel (i, j) at its lower right; blocks beyond the last row and column belong to the edge
@@ -79,7 +72,7 @@ class InnerTV(Loss):
 
     def measure(self, features: Tensor, window: Window | None = None) -> Stats:
         """Return the sum of squared differences of a picture (1, 3, H, W), each counted at its left or upper pixel."""
-        window = _given(features, window)
+        window = window_of(features, window)
         place, top, left = window.place, window.inside.top, window.inside.left
         rows = max(0, min(place.bottom, window.whole[0] - 1) - place.top)
         columns = max(0, min(place.right, window.whole[1] - 1) - place.left)

@@ -23,9 +23,10 @@ class Preset:
 ONE_SCALE = 1_000_000
 """A first scale above any last one, so that the last scale is the only one."""
 
-_SINGLE = {"min_scale": ONE_SCALE, "avg_decay": 0.0, "tv_loss": "inner", "padding": "network", "content_layers": ("relu4_2",)}
+_SINGLE = {"min_scale": ONE_SCALE, "avg_decay": 0.0, "tv_loss": "inner", "band_weight": 0.0, "padding": "network",
+    "content_layers": ("relu4_2",)}  # fmt: skip
 _CLASSIC = {"network": "vgg19", "pooling": "max", "padding": "network", "content_layers": ("relu4_2",), "content_weight": 0.015,
-    "tv_weight": 2.0, "initial_iterations": 1000, "iterations": 500}  # fmt: skip
+    "tv_weight": 2.0, "band_weight": 0.0, "initial_iterations": 1000, "iterations": 500}  # fmt: skip
 _EQUAL = (1.0, 1.0, 1.0, 1.0, 1.0)
 _BLOCKS = ((1, 2), (2, 2), (3, 4), (4, 4))
 _MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e")
@@ -99,7 +100,7 @@ PRESETS: dict[str, Preset] = {
         {
             "network": "vgg19-normalized", "preprocessing": "caffe", "pooling": "mean", "style_loss": "sliced-wasserstein",
             "style_layers": tuple(f"relu{b}_{n}" for b, count in _BLOCKS for n in range(1, count + 1)),
-            "style_layer_weights": (1.0,) * 12, "style_factor": 12.0, "content_weight": 0.0, "tv_weight": 0.0,
+            "style_layer_weights": (1.0,) * 12, "style_factor": 12.0, "content_weight": 0.0, "tv_weight": 0.0, "band_weight": 0.0,
             "optimizer": "lbfgs", "lbfgs_history": (100,), "init": "style_mean", "avg_decay": 0.0, "min_scale": ONE_SCALE,
             "end_scale": "256", "initial_iterations": 4096, "iterations": 4096,
         },

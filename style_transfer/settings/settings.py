@@ -56,7 +56,7 @@ def following_strength(values: Mapping[str, Any]) -> dict[str, Any]:
     if strength:
         return {"content_weight": values["content_weight"] * (1 / strength - 1) / (1 / STRENGTH - 1)}
     # one scale that begins and ends with the photograph
-    return dict.fromkeys(("style_factor", "extra_weight", "tv_weight"), 0.0) | {"min_scale": MAX_SCALE}
+    return dict.fromkeys(("style_factor", "extra_weight", "tv_weight", "band_weight"), 0.0) | {"min_scale": MAX_SCALE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,8 +77,8 @@ class Settings:
         kind=float, minimum=0.0, maximum=1.0, metavar="X")  # fmt: skip
     content_weight: float | None = open_option(0.04, "set the weight of the content loss; higher values keep more of it",
         topic="look", default_help="by --strength and the style loss", short="-cw", **WEIGHT)  # fmt: skip
-    tv_weight: float | None = open_option(0.0, "set the weight of the total variation; values such as 2 give smoother "
-        "pictures", topic="look", short="-tw", **WEIGHT)  # fmt: skip
+    tv_weight: float | None = open_option(0.0, "weight the total variation; 2, say, smooths", topic="look", short="-tw", **WEIGHT)
+    band_weight: float | None = open_option(2.0, "weight the contrast of fine detail, against lattices", topic="look", **WEIGHT)
     style_loss: str | None = open_option("gram", "compare styles by this loss", topic="look", words=STYLE_LOSSES)
     extra_loss: str | None = open_option("mean-std", "set a second style loss, unused while --extra-weight is 0",
         topic="look", words=STYLE_LOSSES)  # fmt: skip
@@ -136,9 +136,8 @@ class Settings:
         "content's own size", topic="size", short="-s", check=check_end_scale, metavar="PIXELS")  # fmt: skip
     scales: tuple[int, ...] | None = open_option(None, "paint at these long sides, in place of --min-scale and --end-scale",
         topic="size", many=True, **SCALE)  # fmt: skip
-    style_scale: tuple[float, ...] | None = open_option(None, "size each style relative to the scale; one style may have several "
-        "sizes", topic="size", default_help="--style-scale-fac", many=True, metavar="X",
-        **FACTOR)  # fmt: skip
+    style_scale: tuple[float, ...] | None = open_option(None, "size each style relative to the scale, or one at several sizes",
+        topic="size", default_help="--style-scale-fac", many=True, metavar="X", **FACTOR)  # fmt: skip
     style_scale_fac: float | None = open_option(1.0, "size all styles relative to the scale", topic="size", **FACTOR)
     style_enlarge: bool | None = open_option(False, "enlarge styles that are too small", topic="size", flag=True)
     style_size: int | None = open_option(None, "fix the long side of the styles", topic="size",
@@ -148,9 +147,8 @@ class Settings:
         topic="devices", default_help="the first usable", many=True, metavar="DEVICE", check=check_not_empty)  # fmt: skip
     sharding: str | None = open_option("tiles", "divide this among several devices", topic="devices", words={
         "tiles": "the picture", "layers": "the network"})  # fmt: skip
-    split: str | None = open_option(None, "with --sharding layers, start the second and later devices at these layers, such as "
-        "relu2_1,relu4_1", topic="devices", default_help="balanced by memory", metavar="LAYERS",
-        check=check_not_empty)  # fmt: skip
+    split: str | None = open_option(None, "with --sharding layers, start the second and later devices at these layers",
+        topic="devices", default_help="balanced by memory", metavar="LAYERS", check=check_not_empty)  # fmt: skip
     tile: str | None = open_option("auto", "limit the sides of tiles, in pixels", topic="devices", words={
         "auto": "as large as memory allows", "off": "process the whole picture at once"}, open_words=True, check=check_tile,
         metavar="PIXELS")  # fmt: skip
@@ -273,6 +271,7 @@ class Resolved(Settings):
     strength: float
     content_weight: float
     tv_weight: float
+    band_weight: float
     style_loss: str
     extra_loss: str
     extra_weight: float

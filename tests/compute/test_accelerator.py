@@ -16,11 +16,11 @@ import pytest
 RUNS = (
     "gram", "wasserstein", "covariance", "shifted-gram", "mean-std", "histogram", "sliced-wasserstein", "nine-point", "inner",
     "l2", "max", "sgd", "lbfgs", "strong-wolfe", "normalized", "schedule", "two styles", "masks", "bfloat16", "in tiles",
-    "planned", "host", "with the cpu", "layers", "sampled", "off", "deterministic", "decomposing", "cannot record",
-    "records wrongly",
+    "planned", "host", "with the cpu", "layers", "sampled", "neighbors", "bands", "off", "deterministic", "decomposing",
+    "cannot record", "records wrongly",
 )  # fmt: skip
-CROSSING = ("host", "with the cpu", "layers", "sampled")
-"""Runs of which a part is on the CPU, as the choice of random points is, so that tensors must be transferred."""
+CROSSING = ("host", "with the cpu", "layers", "sampled", "neighbors")
+"""Runs of which a part is on the CPU, as the choice of points is, so that tensors must be transferred."""
 READING = ("lbfgs", "strong-wolfe", "decomposing")
 """Runs whose optimizer reads numbers, or whose matrices are decomposed again."""
 

@@ -30,9 +30,9 @@ from style_transfer.settings import Settings
      {"optimizer": "sgd", "style_error": "sum", "content_error": "sum"}, {"tile": "24"},
      {"style_loss": "wasserstein", "init": "uniform"}, {"style_loss": "histogram", "style_scale": (1, 2)},
     {"style_loss": "relaxed-emd", "content_loss": "self-similarity"}, {"style_loss": "sliced-wasserstein"},
-     {"iterations": "auto"}],
+    {"style_loss": "neighbors", "band_weight": 2.0}, {"iterations": "auto"}],
     ids=["adam", "lbfgs", "search", "bounded search", "sgd", "tiles", "wasserstein", "histogram", "sampled", "sliced-wasserstein",
-         "auto"],
+         "neighbors", "auto"],
 )  # fmt: skip
 def test_a_run_resumed_from_a_file_ends_in_the_same_bits(
     about: dict[str, Any], tmp_path: Path, make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch

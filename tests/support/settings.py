@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from style_transfer.settings import Resolved, Settings
 
-CLASSIC = {"content_weight": 0.015, "tv_weight": 2.0, "content_layers": ("relu4_2",)}
-"""The content loss and the total variation of style-transfer-pytorch, which the oracle has."""
+CLASSIC = {"content_weight": 0.015, "tv_weight": 2.0, "band_weight": 0.0, "content_layers": ("relu4_2",)}
+"""The losses of style-transfer-pytorch, which the oracle has."""
 
 
 def resolved(**choices: object) -> Resolved:

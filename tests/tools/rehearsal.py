@@ -57,6 +57,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "with the cpu": {"tile": "24"},
     "layers": {"sharding": "layers"},
     "sampled": {"style_loss": "relaxed-emd", "content_loss": "self-similarity"},
+    "neighbors": {"style_loss": "neighbors"},
+    "bands": {"band_weight": 2.0},
     "off": {"cuda_graphs": "off"},
     "deterministic": {"deterministic": True},
     "decomposing": {"style_loss": "wasserstein"},

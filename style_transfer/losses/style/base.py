@@ -7,15 +7,18 @@ from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 
-from ...geometry.tiles import Window
+from ...geometry.tiles import Box, Window
 from ...settings import Resolved
 from ..guidance import weights_in
 from ..loss import Loss
-from ..sampling import PointSampler
+from ..sampling import PointGrid, PointSampler
 from ..statistics import Stats, blend
 
 StyleStatistic = Callable[[str, Tensor, Window, Tensor | None], Stats]
 """Returns the sums over a window of features (1, C, H, W) at a layer, with weights (n,) of its cells or None."""
+
+ColumnFunction = Callable[[Box, Mapping[str, Tensor]], Tensor]
+"""Of a box of a grid's squares, and their features (n, C) at each style layer."""
 
 
 class StyleStatistics(Protocol):
@@ -37,6 +40,18 @@ class StyleStatistics(Protocol):
 
         The styles have shares of the points in proportion to their weights, and their masks are the densities of points.
         """
+
+    def sample_squares(self, step: int, count: int, seed: int) -> dict[str, Tensor]:
+        """Return the features of squares of the styles, (n, C), at each style layer and of the picture.
+
+        They are those within the styles' masks, or, where a style has more than its share of about `count`, some drawn at random.
+        """
+
+    def grid(self, step: int) -> PointGrid:
+        """Return the squares of the picture that is compared with the styles, weighted by the region's mask."""
+
+    def sum_columns(self, grid: PointGrid, function: ColumnFunction) -> Tensor:
+        """Return the sum over parts of the content of a function of a box of squares and their features."""
 
 
 class StyleLoss(Loss):

@@ -37,7 +37,10 @@ def nin(name: str, widths: Sequence[int]) -> NetworkSpec:
 NetworkEntry(
     nin("nin", (96, 256, 384, 1024, 1000)),
     f"Network in Network (Lin et al. 2013), trained on {IMAGENET}; needs little memory",
-    ("nin_imagenet_conv.caffemodel (29 MB)", "nin_imagenet.pth (the same weights, converted)"),
+    (
+        "nin_imagenet_conv.caffemodel (29 MB), linked from https://gist.github.com/mavenlin/d802a5849de39225bcc6",
+        "nin_imagenet.pth (the same weights, converted)",
+    ),
     ("relu7",),
     ("relu0", "relu3", "relu7", "relu12"),
     magnitude=CAFFE_MAGNITUDE,
