@@ -28,8 +28,8 @@ PAGE = ROOT / "docs" / "gallery.md"
 STYLES = ("painting", "mosaic", "woodcut", "watercolour")
 PHOTOS = ("chelsea", "coffee", "rocket")
 COLORS = ("style", "content", "luminance", "match-style", "match-content")
-LOSSES = ("gram", "wasserstein", "covariance", "mean-std")
-COMPACT = "--network compact -s 256 -ii 120 -i 60"
+LOSSES = ("gram", "wasserstein", "sliced-wasserstein", "relaxed-emd", "neighbors", "covariance", "mean-std")
+COMPACT = "--network compact -s 256"
 
 
 LAKE = (
@@ -40,9 +40,8 @@ INTRODUCTION = f"""\
 # Gallery
 
 Made by `python docs/gallery.py`, which runs the commands below in a folder with these pictures and puts the results side by side.
-Unless stated otherwise, pictures are small and were painted in a few hundred steps with the built-in network on a CPU, in under a
-minute each; larger sizes, more steps and `--network vgg19` give better results. `-cw` keeps more of the photograph than the
-default.
+Unless stated otherwise, pictures are small and were painted with the built-in network on a CPU, in under a minute each; larger
+sizes, more steps and `--network vgg19` give better results. `-cw` keeps more of the photograph than the default.
 
 Styles are the project's own, made by `examples/make_pictures.py` and `examples/make_styles.py`. Photographs come with
 [scikit-image](https://scikit-image.org): *chelsea* by Stefan van der Walt and *coffee* by Rachel Michetti, courtesy of Pikolo
@@ -178,15 +177,16 @@ SHEETS: tuple[Sheet, ...] = (
     ),
     Sheet(
         "losses", "Style losses",
-        "`--style-loss`: Gram matrices, Wasserstein distances between Gaussians, covariances, mean and standard deviation, "
-        "histograms, whose distances are small numbers that need a larger `--style-factor`; and Gram matrices together with "
-        "histograms (`--extra-loss`).",
+        "`--style-loss`, each with its own default content weight: [which loss for which painting](losses.md). Histograms have "
+        "small distances, which need a larger `--style-factor`; the last picture adds them to Gram matrices (`--extra-loss`).",
         (
-            *series("chelsea mosaic", "--style-loss {} -cw 0.1", {name: name for name in LOSSES}),
-            painted("histogram", "chelsea mosaic", "--style-loss histogram --style-factor 300 -cw 0.1"),
-            painted("gram and histogram", "chelsea mosaic", "--extra-loss histogram --extra-weight 100 -cw 0.1"),
+            Cell("the photograph", file="chelsea.png"),
+            Cell("the style", file="painting.jpg"),
+            *series("chelsea painting", "--style-loss {}", {name: name for name in LOSSES}),
+            painted("histogram", "chelsea painting", "--style-loss histogram --style-factor 300 -cw 0.1"),
+            painted("gram and histogram", "chelsea painting", "--extra-loss histogram --extra-weight 100"),
         ),
-        3,
+        4,
     ),
 )  # fmt: skip
 

@@ -46,10 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .translate import check_own
 
         check_own(argv)
-        from .parser import parse  # these load torch, for which quick answers do not wait
+        from .from_result import options_in  # these load torch, for which quick answers do not wait
+        from .parser import parse
         from .run import CommandRun
 
-        command = parse(argv)
+        command = parse(argv, read=options_in)
         if command.options.dump_config:
             print(command.dump().rstrip("\n"))
             return 0

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from ..errors import SettingsError, near_miss
 from ..registry import OBSERVERS
 from ..settings import CommandOptions, Option, Settings, flag_name, option_words, options_of
-from ..settings.sources import dump, from_environment, gather, known_options
+from ..settings.sources import Reader, dump, from_environment, from_file, gather, known_options
 
 T = TypeVar("T")
 
@@ -107,8 +107,11 @@ def _check_unknown(words: Sequence[str], flags: Iterable[str]) -> None:
         raise SettingsError(f"unrecognized arguments: {' '.join(words)}{hint}; see style_transfer --help")
 
 
-def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
-    """Return what a command asks for. Raises `SettingsError`, also if it lacks pictures, except with `without_pictures`."""
+def parse(argv: Sequence[str], *, without_pictures: bool = False, read: Reader = from_file) -> Command:
+    """Return what a command asks for; `read` returns the options in the file that --config names.
+
+    Raises `SettingsError`, also if pictures are missing, except with `without_pictures`.
+    """
     classes = option_classes()
     known = known_options(classes)
     parser = make_parser(known)
@@ -117,7 +120,7 @@ def parse(argv: Sequence[str], *, without_pictures: bool = False) -> Command:
     words = vars(found)
     content, styles = words.pop("content"), [*words.pop("styles"), *rest]  # argparse leaves those after an option
     flags, environment = _flags(known, words), from_environment(known, os.environ)
-    chosen = gather(known, flags, environment)
+    chosen = gather(known, flags, environment, read)
     if "each" in chosen:
         styles = [content, *styles] if content is not None else []
         content = chosen["each"][0]

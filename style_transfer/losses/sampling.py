@@ -10,18 +10,16 @@ takes.
 
 from __future__ import annotations
 
-import bisect
-import functools
-import itertools
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.scales import Size
 from ..geometry.tiles import Box, Window
 from .loss import Loss
-from .statistics import Stats, inside, sum_dtype
+from .statistics import Stats, inside, sum_dtype, widened
 
 SHARE, LEAST, MOST = 1 / 256, 1024, 2048
 """The points of an evaluation: this share of the pixels, within limits. STROTSS takes 1024 at any size."""
@@ -116,36 +114,37 @@ class PointGrid:
     def own(self, layer: str, window: Window) -> Box:
         """Return the box of the squares whose middle lies in a cell that the window of a layer counts."""
         place, whole = window.place, window.whole
-        y, x = (self._middles(layer, squares, cells) for squares, cells in zip(self.shape, whole, strict=True))
-        upper, left = bisect.bisect_left(y, place.top), bisect.bisect_left(x, place.left)
-        return Box(upper, left, bisect.bisect_left(y, place.bottom), bisect.bisect_left(x, place.right))
+        top, bottom = (self._before(layer, row, whole[0], self.shape[0]) for row in (place.top, place.bottom))
+        left, right = (self._before(layer, column, whole[1], self.shape[1]) for column in (place.left, place.right))
+        return Box(top, left, bottom, right)
 
-    def _middles(self, layer: str, squares: int, cells: int) -> list[int]:
-        return [min((square * self.step + self.step // 2) // self.strides[layer], cells - 1) for square in range(squares)]
+    def _before(self, layer: str, cell: int, cells: int, squares: int) -> int:
+        """Return how many squares along an axis have their middle before a cell; those beyond the last cell belong to it."""
+        if cell >= cells:
+            return squares
+        return min(squares, max(0, -(-(cell * self.strides[layer] - self.step // 2) // self.step)))
 
     def gather(self, layer: str, features: Tensor, window: Window, box: Box) -> Tensor:
         """Return the features of a box of squares, (n, C), from those of a tile (1, C, h, w), of which the window counts some."""
-        inside, place = window.inside, window.place
-        y = self._cells(layer, (box.top, box.bottom), window.whole[0], inside.top - place.top, features.shape[2])
-        x = self._cells(layer, (box.left, box.right), window.whole[1], inside.left - place.left, features.shape[3])
-        columns, side = features[0].permute(1, 2, 0), max(1, self.step // self.strides[layer])
-        index = functools.partial(torch.tensor, dtype=torch.int64, device=features.device)
-        total: Tensor | None = None
-        for i, j in itertools.product(range(side), repeat=2):
-            part = columns[index(y[i::side])[:, None], index(x[j::side])].to(sum_dtype(features))
-            total = part if total is None else total + part
-        assert total is not None
-        return total.flatten(0, 1) / side**2
-
-    def _cells(self, layer: str, squares: tuple[int, int], cells: int, offset: int, length: int) -> list[int]:
-        """Return the cells of squares along an axis of `cells`, as indices of features that begin at minus `offset`."""
-        stride, (first, last) = self.strides[layer], squares
-        if stride < self.step:
+        inside, place, stride = window.inside, window.place, self.strides[layer]
+        down, right = inside.top - place.top, inside.left - place.left
+        if stride < self.step and box.area:
             side = self.step // stride
-            at = list(range(first * side, last * side))
-        else:
-            at = self._middles(layer, last, cells)[first:]
-        return [min(max(min(cell, cells - 1) + offset, 0), length - 1) for cell in at]
+            rows, columns = (
+                slice(box.top * side + down, box.bottom * side + down),
+                slice(box.left * side + right, box.right * side + right),
+            )
+            return F.adaptive_avg_pool2d(widened(features[:, :, rows, columns]), box.size).flatten(2)[0].mT
+        height, width = features.shape[2:]
+        y = self._middle_cells(stride, box.top, box.bottom, window.whole[0], features.device) + down
+        x = self._middle_cells(stride, box.left, box.right, window.whole[1], features.device) + right
+        found = features[0].index_select(1, y.clamp(0, height - 1)).index_select(2, x.clamp(0, width - 1))
+        return widened(found.flatten(1).mT)
+
+    def _middle_cells(self, stride: int, first: int, last: int, cells: int, device: torch.device) -> Tensor:
+        """Return the cells that contain the middles of squares from `first` to `last` along an axis."""
+        squares = torch.arange(first, last, device=device)
+        return ((squares * self.step + self.step // 2) // stride).clamp(max=cells - 1)
 
 
 class SampledLoss(Loss):

@@ -71,8 +71,8 @@ class CommandOptions:
         flag=True)  # fmt: skip
     keep_checkpoint: bool = option(False, "keep the checkpoint of a complete run", topic="files", flag=True)
     max_pixels: int = option(500_000_000, "refuse larger input pictures", topic="files", kind=int, minimum=1)
-    config: str | None = option(None, "read options from this TOML file; variables STYLE_TRANSFER_... override it, and flags "
-        "override both", topic="files", **FILE)  # fmt: skip
+    config: str | None = option(None, "read options from this TOML file, or those that a picture of this program was made "
+        "with; variables STYLE_TRANSFER_... override it, and flags override both", topic="files", **FILE)  # fmt: skip
     dump_config: bool = option(False, "print such a file with the chosen options, and exit", topic="files", flag=True)
 
     proof: str | None = option(None, "soft-proof the input pictures with this CMYK ICC profile", topic="colour", metavar="FILE")
@@ -123,11 +123,10 @@ class CommandOptions:
             for name in ("bleed", "style_print_size"):
                 if getattr(self, name) is not None:
                     raise SettingsError(f"{flag_name(name)} {getattr(self, name)} goes with --print-size")
-        elif self.bleed_length >= min(self.paper.width, self.paper.height):
+        elif self.bleed_length > min(self.paper.width, self.paper.height) / 4:
             raise SettingsError(
-                f"--bleed {self.bleed} must be smaller than the sides of --print-size {self.print_size}; 3mm is usual"
+                f"--bleed {self.bleed} must be at most a quarter of the short side of {self.print_size}; 3mm is usual"
             )
-
         if self.keep_place and not self.keep_metadata:
             raise SettingsError("--keep-place goes with --keep-metadata")
         if self.ink_limit is not None and self.output_profile is None and self.proof_output is None:

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +64,10 @@ def with_home(about: Option, value: Any) -> Any:
     return os.path.expanduser(value) if isinstance(value, str) else value  # noqa: PTH111
 
 
+Reader = Callable[[Mapping[str, Option], str], dict[str, Any]]
+"""Returns the options in a file, checked."""
+
+
 def from_file(known: Mapping[str, Option], path: str) -> dict[str, Any]:
     """Return the values in a TOML file, checked. Keys are the names of flags, with - or _, outside of sections.
 
@@ -101,11 +105,13 @@ def _read_toml(path: str, shown: str) -> dict[str, Any]:
         raise SettingsError(f"{shown}: cannot be read: {reason}") from None
 
 
-def gather(known: Mapping[str, Option], flags: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the chosen options: flags, then the values of `from_environment`, then the file that one of them names."""
+def gather(
+    known: Mapping[str, Option], flags: Mapping[str, Any], environment: Mapping[str, Any], read: Reader = from_file
+) -> dict[str, Any]:
+    """Return the chosen options: flags, then the values of `from_environment`, then those that `read` finds in their --config."""
     values = {**environment, **flags}
     path = values.get("config")
-    return (from_file(known, path) if path is not None else {}) | values
+    return (read(known, path) if path is not None else {}) | values
 
 
 def dump(known: Mapping[str, Option], chosen: Mapping[str, Any], values: Mapping[str, Any]) -> str:

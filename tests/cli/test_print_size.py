@@ -83,7 +83,7 @@ def test_a_dry_run_prints_centimetres_and_pixels(place: Path, capsys: pytest.Cap
     ("more", "words"),
     [
         (["A3-landcape"], ["--print-size", "did you mean 'A3-landscape'"]),
-        (["10x15cm", "--bleed", "10cm"], ["--bleed 10cm must be smaller"]),
+        (["10x15cm", "--bleed", "10cm"], ["--bleed 10cm must be at most a quarter"]),
         (["10x15cm", "-s", "300"], ["--print-size sets the long side; leave out --end-scale"]),
         (["10x15cm", "--style-print-size", "3cm", "--style-size", "300"], ["leave out --style-size"]),
         (["10x15cm", "--print-fit", "exact"], ["60x48 pixels", "choose --print-fit crop or pad"]),

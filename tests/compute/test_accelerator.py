@@ -19,8 +19,8 @@ RUNS = (
     "planned", "host", "with the cpu", "layers", "sampled", "neighbors", "bands", "off", "deterministic", "decomposing",
     "cannot record", "records wrongly",
 )  # fmt: skip
-CROSSING = ("host", "with the cpu", "layers", "sampled", "neighbors")
-"""Runs of which a part is on the CPU, as the choice of points is, so that tensors must be transferred."""
+CROSSING = ("host", "with the cpu", "layers", "sampled")
+"""Runs of which a part is on the CPU, as the choice of random points is, so that tensors must be transferred."""
 READING = ("lbfgs", "strong-wolfe", "decomposing")
 """Runs whose optimizer reads numbers, or whose matrices are decomposed again."""
 

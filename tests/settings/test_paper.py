@@ -81,7 +81,7 @@ def test_what_goes_with_a_print() -> None:
     for options, words in (
         ({"bleed": "3mm"}, "--bleed 3mm goes with --print-size"),
         ({"style_print_size": "3cm"}, "--style-print-size 3cm goes with --print-size"),
-        ({"print_size": "10x20cm", "bleed": "10cm"}, "--bleed 10cm must be smaller than the sides of --print-size 10x20cm"),
+        ({"print_size": "10x20cm", "bleed": "10cm"}, "--bleed 10cm must be at most a quarter of the short side of 10x20cm"),
     ):
         with pytest.raises(SettingsError, match=words):
             CommandOptions(**options)

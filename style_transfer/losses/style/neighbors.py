@@ -74,8 +74,6 @@ class NeighborsLoss(StyleLoss):
     defaults: ClassVar = {"content_weight": 0.01, "extra_loss": "gram", "extra_weight": 1.0}
     help = "the style's nearest features for each part of the content, as in NNST"
 
-    capturable = False  # indices come from the host
-
     def __init__(self, settings: Resolved, bank: Mapping[str, Tensor], grid: PointGrid) -> None:
         self.layers, self.grid = settings.style_layers, grid
         self.bank = {layer: bank[layer] for layer in self.layers}
