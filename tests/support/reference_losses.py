@@ -17,11 +17,12 @@ from support.reference import cosine_distance, weighted_columns
 def band_magnitudes(x: Tensor, mask: Tensor | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the mean magnitude of the luma of a picture (1, 3, H, W) in each of eight bands, weighted by a mask (1, 1, H, W).
 
-    A band is a pair of Gabor filters of 7 x 7 pixels, 0.25 or 0.4 cycles per pixel, at 0, 45, 90 and 135 degrees.
+    Every second pixel counts. A band is a pair of Gabor filters of 7 x 7 pixels, 0.25 or 0.4 cycles per pixel, at 0, 45, 90
+    and 135 degrees.
     """
     red, green, blue = np.pad(x[0].numpy(), ((0, 0), (3, 3), (3, 3)), "edge")
-    patches = np.lib.stride_tricks.sliding_window_view(0.2126 * red + 0.7152 * green + 0.0722 * blue, (7, 7))
-    weights = np.ones(patches.shape[:2]) if mask is None else mask[0, 0].numpy()
+    patches = np.lib.stride_tricks.sliding_window_view(0.2126 * red + 0.7152 * green + 0.0722 * blue, (7, 7))[::2, ::2]
+    weights = np.ones(patches.shape[:2]) if mask is None else mask[0, 0, ::2, ::2].numpy()
     found = []
     for frequency in (0.25, 0.4):
         for direction in ((1, 0), (0.5**0.5, 0.5**0.5), (0, 1), (-(0.5**0.5), 0.5**0.5)):
